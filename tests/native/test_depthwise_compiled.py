@@ -9,7 +9,7 @@ from vitrail.grid import Grid
 from vitrail.native.build import refusal
 from vitrail.native.depthwise import depthwise, pack_depthwise
 from vitrail.native.dtypes import RESIDUAL
-from vitrail.native.layer_norm import layer_norm
+from vitrail.native.layer_norm import layer_norm, rms_norm
 from vitrail.native.norms import LaneNorm
 
 CLOSE = {torch.float32: 3e-6, torch.bfloat16: 5e-3, torch.float16: 6e-4}
@@ -87,7 +87,9 @@ def test_layer_norm(channels: int, dtype: torch.dtype) -> None:
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     x = (torch.randn(2, 9, channels) * 3 + 5).to(RESIDUAL[dtype])
     want = nn.functional.layer_norm(x.double(), (channels,), norm.weight.double(), norm.bias.double(), norm.eps)
+    without_mean = x.double() * (x.double().square().mean(-1, keepdim=True) + norm.eps).rsqrt() * norm.weight.double()
     for stored in {RESIDUAL[dtype], dtype}:
         got = layer_norm(x, LaneNorm.of(norm), stored)
         assert got.dtype == stored
         assert off(got, want) < CLOSE[stored]
+        assert off(rms_norm(x, LaneNorm.of(norm), stored), without_mean + norm.bias.double()) < CLOSE[stored]

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import CLOSE, drawn, off, with_threads
-from vitrail.native.attention import TokenGroups, attend_groups, attend_keys, lane_bias
+from vitrail.native.attention import TokenGroups, attend_causal, attend_groups, attend_keys, lane_bias
 from vitrail.native.build import refusal
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.gemm import ADD, GELU, PLAIN, QUICK_GELU, SQUARED_RELU, linear, mlp, pack_linear
@@ -93,7 +93,7 @@ def test_attention_equals_the_softmax_formula(keys: int, width: int, dtype: torc
 
 
 @pytest.mark.parametrize("width", [2, 32, 36, 64])
-@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (3, 16), (49, 49), (300, 7), (1000, 65), (10, 200)])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (3, 16), (49, 49), (300, 7), (1000, 65), (10, 200), (27, 1300)])
 def test_queries_and_keys_of_different_length(queries: int, keys: int, width: int, dtype: torch.dtype) -> None:
     heads = 3
     q, kv = drawn(2, queries, heads * width, dtype=dtype), drawn(2, keys, 2 * heads * width, dtype=dtype)
@@ -102,6 +102,29 @@ def test_queries_and_keys_of_different_length(queries: int, keys: int, width: in
     k, v = kv.double().unflatten(2, (2, heads, width)).permute(2, 0, 3, 1, 4)
     want = ((rows @ k.transpose(2, 3)).softmax(-1) @ v).transpose(1, 2).flatten(2)
     assert off(attend_keys(q, kv, heads), want) < 2 * CLOSE[dtype]
+
+
+@pytest.mark.parametrize("width", [2, 36, 64])
+@pytest.mark.parametrize("tokens", [1, 5, 16, 64, 65, 130, 333])
+def test_causal_attention_is_the_formula_over_earlier_tokens(tokens: int, width: int, dtype: torch.dtype) -> None:
+    heads = 3
+    qkv = drawn(2, tokens, 3 * heads * width, dtype=dtype)
+    qkv[..., : heads * width] /= width**0.5
+    q, k, v = qkv.double().unflatten(2, (3, heads, width)).permute(2, 0, 3, 1, 4)
+    later = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
+    want = ((q @ k.mT).masked_fill(later, -torch.inf).softmax(-1) @ v).transpose(1, 2).flatten(2)
+    assert off(attend_causal(qkv, heads), want) < 2 * CLOSE[dtype]
+
+
+@pytest.mark.parametrize("level", [-200.0, 0.0, 85.0])
+def test_segments_of_keys_with_growing_scores(level: float, dtype: torch.dtype) -> None:
+    """The largest score moves from segment to segment, so the sums before it are scaled down each time."""
+    keys, width = 1500, 8
+    q, kv = drawn(1, 12, width, dtype=dtype), drawn(1, keys, 2 * width, dtype=dtype)
+    q[..., 0], kv[..., 0] = 1.0, (level + torch.linspace(0, 40, keys)).to(dtype)
+    k, v = kv.double().chunk(2, dim=-1)
+    want = (q.double() @ k.mT).softmax(-1) @ v
+    assert off(attend_keys(q, kv, 1), want) < 2 * CLOSE[dtype]
 
 
 @pytest.mark.parametrize("keys", [5, 49, 100])

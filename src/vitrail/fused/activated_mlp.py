@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from vitrail.fused.folding import NormAffine, scaled
 from vitrail.fused.low_rank import has_products
 from vitrail.fused.mlp import check_mlp
+from vitrail.fused.norms import norm_before
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
 from vitrail.native.gemm import QUICK_GELU, SQUARED_RELU, mlp, pack_linear
@@ -28,7 +29,7 @@ class FusedActivatedMLP(nn.Module):
     def __init__(self, norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
         affine = NormAffine.of(norm, mixer.fc1.in_features)
-        self.norm = nn.Identity() if affine.eps is not None else norm
+        self.norm = norm_before(norm, affine)
         self.eps, self.activation = affine.eps, SQUARED_RELU if isinstance(mixer.act, StarReLU) else QUICK_GELU
         self.first = pack_linear(*affine.folded(mixer.fc1), dtype)
         weight, bias = scaled(mixer.fc2, scale)

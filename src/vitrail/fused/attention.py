@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fused.attention_groups import AttentionGroupsCache
+from vitrail.fused.causal_attention import FusedCausalAttention
 from vitrail.fused.folding import NormAffine, scaled
 from vitrail.fused.gated_attention import FusedGatedAttention
 from vitrail.fused.head_mixing import FusedHeadMixing
@@ -16,6 +17,7 @@ from vitrail.native.attention import attend_groups, attention_branch
 from vitrail.native.gemm import ADD, Packed, linear, pack_linear
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.attend import Attend, NoQKNorm
+from vitrail.parts.causal_attend import CausalAttend
 from vitrail.parts.gated_attention import GatedAttend, RelativeOffsetScores
 from vitrail.parts.head_mixing import HeadMixingAttend
 from vitrail.parts.positions import NoPosition, RelativePositionBias
@@ -31,7 +33,7 @@ WINDOW_SEATS: Seats = {
     "proj": (nn.Linear,),
 }
 SEATS: Seats = {**WINDOW_SEATS, "attend": (Attend,), "qk_norm": (NoQKNorm,)}
-OTHER_MAPS: Seats = {"position": (RelativeOffsetScores,), "attend": (GatedAttend, HeadMixingAttend)}
+OTHER_MAPS: Seats = {"position": (RelativeOffsetScores,), "attend": (GatedAttend, HeadMixingAttend, CausalAttend)}
 """Further parts, which only CPU inference computes."""
 
 
@@ -80,20 +82,19 @@ class AttentionLayers(NamedTuple):
         qkv: weight and bias of queries, keys and values, the queries scaled by 1 / sqrt(d).
         proj: weight and bias of the output projection.
         padding: queries, keys and values of padding tokens, which are zero after the norm.
-        eps: of the norm without scale and shift.
+        eps: of the norm without scale and shift; None for a norm that is not folded in.
     """
 
     qkv: tuple[Tensor, Tensor]
     proj: tuple[Tensor, Tensor | None]
     padding: Tensor
-    eps: float
+    eps: float | None
 
     @classmethod
     def of(cls, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module) -> "AttentionLayers":
         """Fold a residual branch."""
         sizes = HeadSizes.of(mixer)
         affine = NormAffine.of(norm, sizes.dim)
-        assert affine.eps is not None
         queries = torch.ones(3 * sizes.inner, dtype=torch.float32, device="cpu")
         queries[: sizes.inner] = sizes.head_dim**-0.5
         weight, bias = affine.folded(mixer.qkv)
@@ -112,6 +113,7 @@ class FusedAttention(nn.Module):
     def __init__(self, norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
         layers = AttentionLayers.of(norm, mixer, scale)
+        assert layers.eps is not None
         self.qkv, self.proj = self.pack(layers, dtype)
         self.eps, self.heads, self.dtype = layers.eps, mixer.num_heads, dtype
         del mixer.qkv, mixer.proj
@@ -139,12 +141,25 @@ def fuse_attention(
     Raises:
         NotConverted: as `check_attention`, or an unknown scale, or gates or mixed heads with other positions.
     """
+    if isinstance(mixer.attend, CausalAttend):
+        return _fuse_causal(norm, mixer, scale, dtype)
     check_attention(norm, mixer, dtype)
     if isinstance(mixer.attend, GatedAttend | HeadMixingAttend) or isinstance(mixer.position, RelativeOffsetScores):
         return _fuse_other_maps(norm, mixer, scale, dtype)
     if has_products(mixer):
         return FusedProductAttention(NormAffine.of(norm, HeadSizes.of(mixer).dim), mixer, scale, dtype)
     return FusedAttention(norm, mixer, scale, dtype)
+
+
+def _fuse_causal(
+    norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
+) -> FusedCausalAttention:
+    """Return the fused branch of a causal attention, whatever its norm is."""
+    if has_products(mixer) or type(mixer.position) is not NoPosition:
+        raise NotConverted(f"causal attention with {type(mixer.position).__name__} or products of layers")
+    _check_head_width(HeadSizes.of(mixer), dtype)
+    layers = AttentionLayers.of(norm, mixer, scale)
+    return FusedCausalAttention(norm, layers.qkv, layers.proj, mixer.num_heads, dtype)
 
 
 def _fuse_other_maps(
@@ -155,6 +170,7 @@ def _fuse_other_maps(
     if has_products(mixer):
         raise NotConverted("its projections are products of two layers")
     layers = AttentionLayers.of(norm, mixer, scale)
+    assert layers.eps is not None
     given = layers.qkv, layers.proj, layers.eps, mixer.num_heads
     if isinstance(attend, GatedAttend) and isinstance(position, RelativeOffsetScores):
         return FusedGatedAttention(*given, attend, position, dtype)
@@ -174,6 +190,10 @@ def check_attention(
     sizes = HeadSizes.of(mixer)
     if NormAffine.of(norm, sizes.dim).eps is None:
         raise NotConverted(f"the norm before it is {type(norm).__name__}, not LayerNorm over {sizes.dim} channels")
+    _check_head_width(sizes, dtype)
+
+
+def _check_head_width(sizes: HeadSizes, dtype: torch.dtype) -> None:
     if dtype == torch.bfloat16 and sizes.head_dim % 2:
         raise NotConverted(f"bf16 needs an even head width, got {sizes.head_dim}")
 

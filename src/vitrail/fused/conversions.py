@@ -4,6 +4,7 @@ from functools import partial
 
 from torch import nn
 
+from vitrail.fused.color_tokens import fuse_color_tokens
 from vitrail.fused.conv_bottlenecks import fuse_stage_of_bottlenecks
 from vitrail.fused.conversion import Conversion, Conversions
 from vitrail.fused.convolution import (
@@ -13,12 +14,14 @@ from vitrail.fused.convolution import (
     fuse_pre_norm_conv_merging,
     fuse_tokenizer,
 )
+from vitrail.fused.cross_attention import CROSS_SEATS, fuse_cross_layer
 from vitrail.fused.depthwise import fuse_convnext_block, fuse_peg
 from vitrail.fused.linear import fuse_linear
 from vitrail.fused.patches import PATCH_SEATS, fuse_map_patches, fuse_patch_embedding, fuse_patch_merging
 from vitrail.fused.spatial_reduction import fuse_norm_step
 from vitrail.fused.stems import fuse_pooled_tokenizer, fuse_stem
 from vitrail.parts.blocks import ConvNeXtBlock
+from vitrail.parts.color_tokens import ColorTokens
 from vitrail.parts.embeddings import (
     ConvStem,
     ConvTokenizer,
@@ -27,6 +30,7 @@ from vitrail.parts.embeddings import (
     OverlappingPatchEmbedding,
     PatchEmbedding,
 )
+from vitrail.parts.latents import CrossLayer
 from vitrail.parts.merging import ConvMerging, NormedConvMerging, PatchMerging, PreNormConvMerging
 from vitrail.parts.peg import PEG
 from vitrail.parts.pooled_conv_tokenizer import PooledConvTokenizer
@@ -56,6 +60,8 @@ CONVERSIONS: Conversions = {
     PooledConvTokenizer: Conversion(
         fuse_pooled_tokenizer, ("bottleneck",), {"convs": (nn.ModuleList,), "pool": (nn.Sequential,)}
     ),
+    ColorTokens: Conversion(fuse_color_tokens),
+    CrossLayer: Conversion(fuse_cross_layer, ("attention",), CROSS_SEATS),
     Stage: Conversion(fuse_stage_of_bottlenecks),
 }
 """`(module, dtype)` to a module with the same call, for modules of exactly this type."""

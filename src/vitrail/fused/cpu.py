@@ -10,6 +10,7 @@ from torch import nn
 
 from vitrail.fused.blocks import UnfusedBranch, fuse_block, fuse_post_norm_block, fuse_stream_norm_block
 from vitrail.fused.bottlenecks import FusedBottlenecks
+from vitrail.fused.color_tokens import FusedColorTokens
 from vitrail.fused.conversion import Conversions
 from vitrail.fused.conversions import CONVERSIONS, conversions_for
 from vitrail.fused.convolution import FusedTokenizer
@@ -35,7 +36,8 @@ from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.dynamic_tokens import DynamicStage, MaskableBlock
 from vitrail.parts.embeddings import Embedding, PrefixTokens, TokenSteps
-from vitrail.parts.latents import IterativeBackbone
+from vitrail.parts.input_arrays import FourierPixels
+from vitrail.parts.latents import IterativeBackbone, LatentEmbedding, RepeatedStage, RereadingStage
 from vitrail.parts.merging import NoMerging
 from vitrail.parts.model import ImageModel, Model
 from vitrail.parts.positions import LearnedPosition
@@ -46,11 +48,12 @@ from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_reduction import ReducingBlock, ReducingStage
 from vitrail.parts.xcit_blocks import LocalBlock
 
-READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedReLUStem, DtypeBoundary)
+READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedReLUStem, FusedColorTokens, DtypeBoundary)
 
 ON_RESIDUAL = (
     *(Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition),
     *(ReducingStage, DynamicStage, nn.ModuleDict),
+    *(LatentEmbedding, FourierPixels, RepeatedStage, RereadingStage),
     *(FusedResidualStage, FusedConv3x3),
 )
 """Modules that pass the residual on or add to it: unconverted, they compute in its dtype."""
@@ -94,7 +97,9 @@ def optimize_for_cpu(model: Classifier | Segmenter | Detector | Restorer, plan: 
 def _backbone_unsupported_reason(backbone: nn.Module) -> str | None:
     """Return why the parts of a backbone cannot be replaced."""
     if isinstance(backbone, IterativeBackbone):
-        return "IterativeBackbone calls its embedding and stage by other methods than forward"
+        kinds = type(backbone.embedding), type(backbone.stages[0])
+        if kinds != (LatentEmbedding, RereadingStage):  # called by other methods than forward
+            return f"IterativeBackbone with {kinds[0].__name__} and {kinds[1].__name__}"
     return None if isinstance(backbone, Backbone) else f"{type(backbone).__name__} is no Backbone"
 
 

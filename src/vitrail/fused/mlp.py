@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from vitrail.fused.folding import NormAffine, scaled
 from vitrail.fused.low_rank import FusedProductMLP, has_products
+from vitrail.fused.norms import norm_before
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
 from vitrail.native.gemm import mlp, pack_linear, post_norm_mlp
@@ -21,7 +22,7 @@ class FusedMLP(nn.Module):
     def __init__(self, norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype):
         super().__init__()
         affine = NormAffine.of(norm, mixer.fc1.in_features)
-        self.norm = nn.Identity() if affine.eps is not None else norm
+        self.norm = norm_before(norm, affine)
         self.eps = affine.eps
         self.first = pack_linear(*affine.folded(mixer.fc1), dtype)
         self.second = pack_linear(*scaled(mixer.fc2, scale), dtype)

@@ -13,6 +13,7 @@ from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.head_mixing import HeadMixingAttend
 from vitrail.parts.restorer import Restorer
+from vitrail.parts.sequence_norms import RMSNorm
 from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_mixers.halo_attention import StandAloneAttention
 
@@ -25,6 +26,7 @@ PRECISIONS = ("auto", *DTYPES, "int8")
 
 PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
     HeadMixingAttend: ("mixed_attention",),
+    RMSNorm: ("layer_norm",),
     StandAloneAttention: ("local_attention",),
     StreamNormBlock: ("layer_norm",),
     Segmenter: ("winograd",),

@@ -11,11 +11,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.attention import AttentionLayers, HeadSizes, check_attention
+from vitrail.fused.attention import SEATS, AttentionLayers, HeadSizes, attention_unsupported_reason, check_attention
 from vitrail.fused.attention_groups import AttentionGroupsCache
 from vitrail.fused.blocks import BRANCHES, block_unsupported_reason, fuse_branch
-from vitrail.fused.table import unsupported_reason
-from vitrail.fused.unsupported import NotConverted, has_hooks, require_libraries
+from vitrail.fused.low_rank import with_products
+from vitrail.fused.unsupported import NotConverted, has_hooks, parts_unsupported_reason, require_libraries
 from vitrail.native.attention import attend_groups
 from vitrail.native.gemm import ADD, linear, pack_linear
 from vitrail.native.token_reduction import TokenSet, keep_tokens, merge_tokens
@@ -92,7 +92,8 @@ def fuse_reducing_block(
         NotConverted: the block or its attention has unknown parts, or layers that are products.
     """
     mixer = block.token_mixer
-    reason = block_unsupported_reason(block) or unsupported_reason(mixer, "cpu")
+    reason = block_unsupported_reason(block) or parts_unsupported_reason(mixer, with_products(SEATS))
+    reason = reason or attention_unsupported_reason(mixer)  # pyright: ignore[reportArgumentType]
     if reason is None and not (type(mixer.qkv) is nn.Linear is type(mixer.proj)):
         reason = "its layers are products"
     if reason is None and type(block.reduction) not in NATIVE:

@@ -80,10 +80,41 @@ struct AttendKeysArgs {
     int threads;
 };
 
+// Keys of a segment: packed with their values they stay in the cache of a core while all queries read them.
+constexpr int SEGMENT = 256;
+
+// Attention to so many keys that they are packed in segments. Each thread packs the keys of its queries.
+template <class N>
+static void segments_attend(const AttendKeysArgs& a) {
+    typedef typename N::Item Item;
+    const int batch = a.batch, queries = a.queries, heads = a.heads, width = a.width, keys = a.keys;
+    const long dim = (long)heads * width;
+    const int parts = std::max(1, std::min(a.threads / (batch * heads), (queries + BLOCK - 1) / BLOCK));
+    const int part = round_up((queries + parts - 1) / parts, BLOCK), last = (keys - 1) % SEGMENT + 1;
+    const BiasAndMask whole(SEGMENT, heads, nullptr, nullptr), rest(last, heads, nullptr, nullptr);
+#pragma omp parallel for schedule(dynamic) num_threads(a.threads)
+    for (long item = 0; item < (long)batch * heads * parts; item++) {
+        const long image = item / parts / heads;
+        const int head = item / parts % heads, first = item % parts * part;
+        if (first >= queries) continue;
+        const Item* kv = (const Item*)a.kv + image * keys * 2 * dim + head * width;
+        const long from = (image * queries + first) * dim + head * width;
+        SegmentedRows<N> rows(std::min(part, queries - first), width, {(const Item*)a.q + from, dim});
+        for (int key = 0; key < keys; key += SEGMENT) {
+            const int count = std::min(SEGMENT, keys - key);
+            const Item* some = kv + key * 2 * dim;
+            rows.add(PackedKV<N>(count, width, {some, 2 * dim}, {some + dim, 2 * dim}),
+                     (count == SEGMENT ? whole : rest).of(0, head).at);
+        }
+        rows.store_to({(Item*)a.y + from, dim});
+    }
+}
+
 // Attention of many queries to a few keys.
 template <class N>
 static void keys_attend(const AttendKeysArgs& a) {
     typedef typename N::Item Item;
+    if (a.keys > 4 * SEGMENT) return segments_attend<N>(a);
     const int batch = a.batch, queries = a.queries, heads = a.heads, width = a.width, keys = a.keys;
     const long dim = (long)heads * width;
     const BiasAndMask addends(keys, heads, nullptr, nullptr);
@@ -101,6 +132,31 @@ static void keys_attend(const AttendKeysArgs& a) {
             attend_queries<N>(PackedKV<N>(keys, width, {kv, 2 * dim}, {kv + dim, 2 * dim}),
                               std::min(part, queries - first), {(const Item*)a.q + from, dim}, addends.of(0, head),
                               {(Item*)a.y + from, dim});
+    }
+}
+
+// Arguments of `causal_attend`.
+struct AttendCausalArgs {
+    const void* qkv;  // (batch, tokens, 3, heads, width)
+    int batch, tokens, heads, width;
+    void* y;  // (batch, tokens, heads, width)
+    int threads;
+};
+
+// Attention of each token to itself and those before it.
+template <class N>
+static void causal_attend(const AttendCausalArgs& a) {
+    typedef typename N::Item Item;
+    const int tokens = a.tokens, width = a.width;
+    const long dim = (long)a.heads * width;
+    std::vector<float> slope(2 * (size_t)tokens + PANEL, -1e30f);
+    std::fill(slope.begin(), slope.begin() + tokens, 0.0f);
+#pragma omp parallel for schedule(dynamic) num_threads(a.threads)
+    for (long item = 0; item < (long)a.batch * a.heads; item++) {
+        const long first = item / a.heads * tokens, head = item % a.heads * width;
+        const Item* qkv = (const Item*)a.qkv + first * 3 * dim + head;
+        attend_causally<N>(PackedKV<N>(tokens, width, {qkv + dim, 3 * dim}, {qkv + 2 * dim, 3 * dim}), tokens,
+                           {qkv, 3 * dim}, slope.data(), {(Item*)a.y + first * dim + head, dim});
     }
 }
 
@@ -123,14 +179,16 @@ static void attend(const AttendArgs& a) {
 
 extern "C" {
 SIZE_OF(AttendArgs)
+SIZE_OF(AttendCausalArgs)
 SIZE_OF(AttendKeysArgs)
 SIZE_OF(BranchArgs)
 SIZE_OF(CosineBranchArgs)
 
-#define FOR(name, N)                                                                 \
-    void vitrail_attend_##name(const AttendArgs& a) { attend<N>(a); }                \
-    void vitrail_attend_keys_##name(const AttendKeysArgs& a) { keys_attend<N>(a); }  \
-    void vitrail_branch_##name(const BranchArgs& a) { branch<LinearWeights<N>>(a); } \
+#define FOR(name, N)                                                                      \
+    void vitrail_attend_##name(const AttendArgs& a) { attend<N>(a); }                     \
+    void vitrail_attend_causal_##name(const AttendCausalArgs& a) { causal_attend<N>(a); } \
+    void vitrail_attend_keys_##name(const AttendKeysArgs& a) { keys_attend<N>(a); }       \
+    void vitrail_branch_##name(const BranchArgs& a) { branch<LinearWeights<N>>(a); }      \
     void vitrail_cosine_branch_##name(const CosineBranchArgs& a) { cosine_branch<LinearWeights<N>>(a); }
 
 FOR(float32, Float32)

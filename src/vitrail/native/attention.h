@@ -130,12 +130,13 @@ static inline void mix_panel(const typename N::Item* probs, int keys, const type
     }
 }
 
-// probs V for `some` of BLOCK queries and all values; rows of the others are ignored.
+// probs V for `some` of BLOCK queries and all values; rows of the others are ignored. A panel of V has `depth` k-steps,
+// of which the first `steps` are read.
 template <class N, class Epilogue>
-static inline void mix(int some, const typename N::Item* probs, int keys, const typename N::KPack* packed, int steps,
-                       int width, Epilogue&& epilogue) {
+static inline void mix_first(int some, const typename N::Item* probs, int keys, const typename N::KPack* packed,
+                             int depth, int steps, int width, Epilogue&& epilogue) {
     for (int p = 0; p < panels(width); p++) {
-        const typename N::KPack* panel = packed + (size_t)p * PANEL * steps;
+        const typename N::KPack* panel = packed + (size_t)p * PANEL * depth;
         auto emit = [&](int r, int v, Vec sum) {
             if (r < some) epilogue(r, p * PANEL + v * LANES, sum);
         };
@@ -146,6 +147,13 @@ static inline void mix(int some, const typename N::Item* probs, int keys, const 
             default: mix_panel<N, WIDE>(probs, keys, panel, steps, emit); break;
         }
     }
+}
+
+// The same for all k-steps.
+template <class N, class Epilogue>
+static inline void mix(int some, const typename N::Item* probs, int keys, const typename N::KPack* packed, int steps,
+                       int width, Epilogue&& epilogue) {
+    mix_first<N>(some, probs, keys, packed, steps, steps, width, epilogue);
 }
 
 // Packed keys and values of one head, valid until the next head of this thread.
@@ -258,6 +266,94 @@ static IN_REGISTERS void attend_queries(const PackedKV<N>& kv, int count, RowVie
         });
     }
 }
+
+// Causal attention of one head: query i of `count` sees the keys 0 to i, whose panels alone are multiplied. `slope` is
+// `count` times 0, then at least as often -1e30: the bias of query i starts at its element count - 1 - i.
+template <class N>
+static void attend_causally(const PackedKV<N>& kv, int count, RowView<const typename N::Item> queries,
+                            const float* slope, RowView<typename N::Item> answers) {
+    typedef typename N::Item Item;
+    const RowBias all = {slope + count - 1, -1};
+#if defined(HAS_AMX)
+    if constexpr (N::AMX) {
+        if (amx::use_amx(count, kv.width / N::K_STEP)) return amx::attend_queries<N>(kv, count, queries, all, answers);
+    }
+#endif
+    Item* probs = scratch<Item>(3, (size_t)BLOCK * round_up(count, LANES));
+    for (int first = 0; first < count; first += BLOCK) {
+        const int some = std::min(BLOCK, count - first), seen = std::min(count, round_up(first + some, PANEL));
+        const int keys = round_up(seen, LANES), steps = seen == count ? kv.steps : seen / N::K_STEP;
+        float whole[BLOCK];
+        for (int r = 0; r < some; r += TILE)
+            probs_of<N>(std::min(TILE, some - r), queries.of(first + r), queries.stride, kv.width, kv.keys, seen,
+                        {all.at - first - r, -1}, probs + (size_t)r * keys, whole + r);
+        for (int r = 0; r < some; r++) whole[r] = 1.0f / whole[r];
+        Item* to = answers.of(first);
+        mix_first<N>(some, probs, keys, kv.values, kv.steps, steps, kv.width, [&](int r, int c, Vec sum) {
+            store_partial<N>(to + r * answers.stride + c, sum * whole[r], kv.width - c);
+        });
+    }
+}
+
+// Softmax attention of `count` queries to keys that come in segments: the largest score so far, the sum of e^(score -
+// largest), and the sum of the values with these weights. A larger score scales the sums down ("Online normalizer
+// calculation for softmax", Milakov and Gimelshein, 2018, algorithm 3).
+template <class N>
+struct SegmentedRows {
+    typedef typename N::Item Item;
+    const int count, width, wide;
+    RowView<const Item> queries;
+    float *most, *sums, *mixed;  // (count), (count), (count, wide)
+
+    SegmentedRows(int count, int width, RowView<const Item> queries)
+        : count(count), width(width), wide(round_up(width, LANES)), queries(queries) {
+        most = scratch<float>(7, (size_t)count * (wide + 2));
+        sums = most + count, mixed = sums + count;
+        std::fill(most, most + count, -1e30f);
+        std::fill(sums, mixed + (size_t)count * wide, 0.0f);
+    }
+
+    // `bias` is 0 for the keys of the segment, and -1e30 for padding.
+    void add(const PackedKV<N>& kv, const float* bias) {
+        const int keys = round_up(kv.count, LANES);
+        float* scores = scratch<float>(2, (size_t)BLOCK * keys);
+        Item* probs = scratch<Item>(3, (size_t)BLOCK * keys);
+        for (int first = 0; first < count; first += BLOCK) {
+            const int some = std::min(BLOCK, count - first);
+            Vec tops[BLOCK];
+            float factors[BLOCK];
+            for (int r = 0; r < some; r++) tops[r] = broadcast(most[first + r]);
+            gemm<N>(queries.of(first), queries.stride, some, kv.keys, width, kv.count, 0, panels(kv.count),
+                    [&](int r, int j, Vec score) {
+                        score += load(bias + j);
+                        tops[r] = max(tops[r], score);
+                        store(scores + r * keys + j, score);
+                    });
+            for (int r = 0; r < some; r++) {
+                const float row_max = top(tops[r]);
+                factors[r] = std::exp(most[first + r] - row_max);
+                most[first + r] = row_max;
+                Vec sum = Vec{};
+                for (int j = 0; j < keys; j += LANES) {
+                    const Vec prob = N::exponential(load(scores + r * keys + j) - row_max);
+                    sum += prob;
+                    N::write(probs + r * keys + j, prob);
+                }
+                sums[first + r] = sums[first + r] * factors[r] + add_up(sum);
+            }
+            float* to = mixed + (size_t)first * wide;
+            mix<N>(some, probs, keys, kv.values, kv.steps, width, [&](int r, int c, Vec sum) {
+                store(to + r * wide + c, load(to + r * wide + c) * factors[r] + sum);
+            });
+        }
+    }
+
+    void store_to(RowView<Item> answers) const {
+        for (int r = 0; r < count; r++)
+            for (int c = 0; c < width; c += LANES)
+                store_partial<N>(answers.of(r) + c, load(mixed + (size_t)r * wide + c) * (1.0f / sums[r]), width - c);
+    }
+};
 
 // Self-attention within one group: `rows` has the queries, with keys and values at offsets `part` and 2 `part`.
 template <class N>

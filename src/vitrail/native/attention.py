@@ -70,8 +70,36 @@ def attend_groups(qkv: Tensor, heads: int, seating: TokenGroups) -> Tensor:
     return y
 
 
+def attend_causal(qkv: Tensor, heads: int) -> Tensor:
+    """Attend from each token to itself and those before it.
+
+    y_i = softmax_j<=i(q_i k_j) v_j for each head; queries are already scaled
+
+    Args:
+        qkv: `(B, N, 3 C)`, queries, keys and values of each token.
+        heads: heads h; `C = h d`, d even.
+
+    Returns:
+        `(B, N, C)`.
+    """
+    qkv = qkv.contiguous()
+    batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    y = empty(batch, tokens, width, dtype=qkv.dtype)
+    call(
+        *("attention", "attend_causal", qkv.dtype),
+        qkv=at(qkv),
+        batch=batch,
+        tokens=tokens,
+        heads=heads,
+        width=width // heads,
+        y=at(y),
+        threads=torch.get_num_threads(),
+    )
+    return y
+
+
 def attend_keys(q: Tensor, kv: Tensor, heads: int) -> Tensor:
-    """Attend from many queries to few keys, such as those of a downsampled feature map.
+    """Attend from queries to other tokens: many to the few of a downsampled map, or few to those of a long array.
 
     y = softmax(q k^T) v for each head; queries are already scaled
 

@@ -1,4 +1,4 @@
-"""LayerNorm over channels for CPU inference, where no GEMM follows that it could be folded into."""
+"""LayerNorm and RMSNorm over channels for CPU inference, where no GEMM follows that it could be folded into."""
 
 import torch
 from torch import Tensor
@@ -16,10 +16,19 @@ def layer_norm(x: Tensor, norm: LaneNorm, dtype: torch.dtype | None = None) -> T
         norm: scale, shift and epsilon.
         dtype: output dtype: the residual dtype (default) or the compute dtype.
     """
+    return _normalised("layer_norm", x, norm, dtype)
+
+
+def rms_norm(x: Tensor, norm: LaneNorm, dtype: torch.dtype | None = None) -> Tensor:
+    """Divide each row of `(*, C)` by its root mean square; the arguments are those of `layer_norm`."""
+    return _normalised("rms_norm", x, norm, dtype)
+
+
+def _normalised(name: str, x: Tensor, norm: LaneNorm, dtype: torch.dtype | None) -> Tensor:
     x = x.contiguous()
     y = empty(*x.shape, dtype=dtype or x.dtype)
     call(
-        *("layer_norm", "layer_norm", x.dtype, y.dtype),
+        *("layer_norm", name, x.dtype, y.dtype),
         x=at(x),
         rows=x.numel() // x.shape[-1],
         depth=x.shape[-1],
