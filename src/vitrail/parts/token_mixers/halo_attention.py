@@ -111,9 +111,8 @@ class HaloAttention(nn.Module):
 
     def queries(self, cells: FeatureMap) -> Tensor:
         """Return the queries of each block, `(B, G, h, n, d)`."""
-        q = self.q(cells[:, :: self.stride, :: self.stride])
-        side = self.block // self.stride
-        q = q.unflatten(3, (self.num_heads, -1)).unflatten(2, (-1, side)).unflatten(1, (-1, side))
+        blocks = cells.unflatten(2, (-1, self.block)).unflatten(1, (-1, self.block))  # (B, gy, y, gx, x, C)
+        q = self.q(blocks[:, :, :: self.stride, :, :: self.stride]).unflatten(5, (self.num_heads, -1))
         return q.permute(0, 1, 3, 5, 2, 4, 6).flatten(4, 5).flatten(1, 2)  # from (B, gy, y, gx, x, h, d)
 
     def windows(self, kv: FeatureMap) -> Tensor:
