@@ -118,7 +118,9 @@ def ball_query(
 def _ball(distances: Tensor, radius: float, size: int) -> tuple[Tensor, Tensor]:
     reach = distances.new_tensor(radius)
     inside = distances <= reach * reach  # (B, M, N)
-    order = torch.sort(inside.int(), dim=-1, descending=True, stable=True).indices[..., :size]
+    count = distances.shape[-1]
+    places = torch.arange(count, device=distances.device).expand_as(distances)
+    order = torch.where(inside, places, count).sort(dim=-1).values[..., :size]  # outside last; no order of equal values
     counts = inside.sum(-1).clamp_max(size)
     if order.shape[-1] < size:
         order = torch.cat([order, order[..., :1].expand(*order.shape[:2], size - order.shape[-1])], dim=-1)
