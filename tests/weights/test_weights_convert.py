@@ -115,3 +115,17 @@ def test_every_variant_is_recognised_in_every_format(name):
         found = detect(theirs)
         assert looks_like(found.mapped.tensors, found.format.families)[0] == name
         assert not differing_fields(found.mapped.tensors, make_config(name))
+
+
+def test_a_library_with_the_names_of_another_is_written_too(tmp_path):
+    """timm's ResNets have torchvision's keys; a file is the same for both."""
+    timm = pytest.importorskip("timm")
+    model = create_model("resnet50", dim=8, depths=(1, 1, 1, 1), num_classes=5)
+    tensors = [write_as(name, "resnet", model.state_dict(), model.config) for name in ("timm", "torchvision")]
+    assert equal(*tensors)
+    peer = timm.models.resnet.ResNet(timm.models.resnet.Bottleneck, (1, 1, 1, 1), 5, channels=(8, 16, 32, 64))
+    shapes = {key: value.shape for key, value in peer.state_dict().items()}
+    assert {"conv1.weight", "layer4.0.downsample.1.running_var", "fc.bias"} <= tensors[0].keys() & shapes.keys()
+    with pytest.raises(VitrailError, match="official has no such resnet") as error:
+        write_as("official", "resnet", model.state_dict(), model.config)
+    assert "huggingface, timm, torchvision" in str(error.value)

@@ -105,7 +105,7 @@ def filled(peer: nn.Module, model: Model, library: str) -> nn.Module:
     # The key maps have one position of the last norm; a PoolFormer with `pooling="timm"` has it after the pooling.
     state = {key.replace("head.pool.norm.", "backbone.norm."): value for key, value in model.state_dict().items()}
     family, wanted = family_of(model.variant), peer.state_dict()
-    formats = [one for one in FORMATS if one.name in _NAMES[library] and family in one.families]
+    formats = [one for one in FORMATS if {*_NAMES[library]} & {*one.libraries} and family in one.families]
     written = [one.write(state, model.config).tensors for one in formats]
     if not written:
         raise CandidateUnavailable(f"no key map leads to {library}'s names for {family}.")

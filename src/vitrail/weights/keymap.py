@@ -51,6 +51,7 @@ class Format:
         describe: function from our config to the library's `config.json`, if it has one.
         states: the inverse: fields of our config from such a file that shapes do not determine.
         answers: fields of our config that are the same for all models of the library.
+        shared_with: other libraries with the same key names.
     """
 
     name: str
@@ -61,6 +62,12 @@ class Format:
     describe: Callable[[Any], dict[str, Any]] | None = None
     states: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     answers: Mapping[str, Any] = field(default_factory=dict)
+    shared_with: tuple[str, ...] = ()
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The libraries whose files have these key names."""
+        return (self.name, *self.shared_with)
 
     def marked(self, keys: Iterable[str]) -> bool:
         """Return whether a checkpoint with these keys can be in this format."""

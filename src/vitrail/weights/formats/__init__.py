@@ -124,15 +124,16 @@ def written(name: str, family: str, ours: Mapping[str, Tensor], config: Any) -> 
     if name == "vitrail":
         return VITRAIL, dict(ours)
     writable = [one for one in FORMATS if one.writes]
-    if name not in {one.name for one in writable}:
-        raise unknown("format", name, {one.name for one in writable})
+    names = {library for one in writable for library in one.libraries}
+    if name not in names:
+        raise unknown("format", name, names)
     ours = {before_pooling(key): value for key, value in ours.items()}
-    mapped = [(one, one.write(ours, config)) for one in writable if one.name == name and family in one.families]
+    mapped = [(one, one.write(ours, config)) for one in writable if name in one.libraries and family in one.families]
     complete = [(one, their) for one, their in mapped if not their.unexpected and not their.incomplete]
     if getattr(config, "distilled", False):  # a ViT's format would write both tokens as one class token
         complete = [pair for pair in complete if _keeps_tokens(pair[1].tensors, config.distilled_head)]
     if not complete:
-        having = sorted({one.name for one in writable if family in one.families} - {name})
+        having = sorted({each for one in writable if family in one.families for each in one.libraries} - {name})
         raise VitrailError(f"{name} has no such {family}. Other formats for it: {', '.join([*having, 'vitrail'])}.")
     _check_epsilon(complete[0][0], config)
     return complete[0][0], complete[0][1].tensors

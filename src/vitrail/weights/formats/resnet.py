@@ -63,7 +63,13 @@ def _describe(config: Any) -> dict[str, Any]:
 
 
 FORMATS = (
-    Format("torchvision", ("resnet",), TORCHVISION, ("conv1.weight", "layer1.0.conv3.weight", "layer1.0.bn3.weight")),
+    Format(
+        "torchvision",
+        ("resnet",),
+        TORCHVISION,
+        ("conv1.weight", "layer1.0.conv3.weight", "layer1.0.bn3.weight"),
+        shared_with=("timm",),
+    ),
     Format(
         "huggingface",
         ("resnet",),
