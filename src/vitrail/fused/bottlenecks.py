@@ -69,7 +69,7 @@ class FusedPreActivation(FusedBottleneck):
     def forward(self, step: Step, into: Tensor | None) -> Step:
         """Add the branch."""
         act = finalize(step.measured(), self.norms[0])
-        shortcut = step.x if self.proj is None else convolve(step.x, step.size, self.proj, act)[0]
+        shortcut = step.x if self.proj is None else convolve(step.x, step.size, self.proj, act, into=into)[0]
         y, size, moments = convolve(step.x, step.size, self.convs[0], act)
         y, size, moments = convolve(y, size, self.convs[1], finalize(moments, self.norms[1]))
         return Step(*convolve(y, size, self.convs[2], finalize(moments, self.norms[2]), add=shortcut, into=into))
@@ -86,7 +86,7 @@ class FusedPostActivation(FusedBottleneck):
         """Add the branch."""
         shortcut, act = step.x, None
         if self.proj is not None and self.proj_norm is not None:
-            shortcut, _, moments = convolve(step.x, step.size, self.proj)
+            shortcut, _, moments = convolve(step.x, step.size, self.proj, into=into)
             act = finalize(moments, self.proj_norm)
         y, size, moments = convolve(step.x, step.size, self.convs[0])
         y, size, moments = convolve(y, size, self.convs[1], finalize(moments, self.norms[0]))
@@ -123,8 +123,13 @@ BOTTLENECKS: dict[type[nn.Module], Callable[..., FusedBottleneck]] = {
 class FusedBottlenecks(nn.Module):
     """A stage of bottlenecks: `(x, grid) -> (x, grid)`.
 
+    The residual stays in one buffer, the result: the last block with a projection writes its shortcut there, and this
+    block and those after it add in place. So the map that is read and written by every block stays in the L3.
+
     Args:
-        blocks: fused blocks `(step, into) -> step`, with `windows` that change the size of the map, and `outputs`.
+        blocks: fused blocks `(step, into) -> step`, with `windows` that change the size of the map, and `outputs`; with
+            `proj` or None, for the shortcut. If `into` is given, the result is written there; it may be the map of
+            `step` if the block has no projection.
     """
 
     def __init__(self, blocks: Sequence[nn.Module]):
@@ -132,6 +137,9 @@ class FusedBottlenecks(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.strides: list[Window] = [window for block in blocks for window in block.windows]  # pyright: ignore[reportGeneralTypeIssues]
         self.outputs: int = blocks[-1].outputs  # pyright: ignore[reportAttributeAccessIssue]
+        projecting = [i for i, block in enumerate(blocks) if block.proj is not None]
+        self.in_place = projecting[-1] if projecting else len(blocks) - 1
+        """First block that writes to the result."""
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
         """Pass the blocks in order, a few images at a time."""
@@ -145,9 +153,8 @@ class FusedBottlenecks(nn.Module):
         together = max(1, TOGETHER // (y[0].numel() * y.element_size()))
         for part, into in zip(x.split(together), y.split(together), strict=True):
             step = Step(part, (grid.h, grid.w))
-            for block in self.blocks[:-1]:
-                step = block(step, None)
-            self.blocks[-1](step, into)
+            for i, block in enumerate(self.blocks):
+                step = block(step, into if i >= self.in_place else None)
         return y, Grid(*after)
 
 

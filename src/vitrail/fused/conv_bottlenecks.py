@@ -131,14 +131,14 @@ class FusedConvBottleneck(nn.Module):
     def forward(self, step: Step, into: Tensor | None) -> Step:
         """Add the branch."""
         x, norm = step.x, None
-        shortcut = x if self.proj is None else self.proj(x, step.size, relu=False)[0]
+        target = into if self.after is None else None
+        shortcut = x if self.proj is None else self.proj(x, step.size, relu=False, into=target)[0]
         y, size = self.first(x, step.size, dtype=self.dtype)
         if self.mixer is None:
             y, size = self.middle(y, size)
         else:
             y, size = self.mix(y, size)
             norm = self.norm2.on(y)
-        target = into if self.after is None else None
         y, size = self.last(y, size, norm=norm, add=shortcut, into=target, dtype=x.dtype)
         if self.after is None:
             return Step(y, size)
