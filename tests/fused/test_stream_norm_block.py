@@ -10,7 +10,7 @@ from torch import nn
 
 import vitrail
 from vitrail.fused.blocks import FusedStreamNormBlock, UnfusedBranch
-from vitrail.fused.stems import FusedReLUStem
+from vitrail.fused.stems import FusedConvStem
 from vitrail.native.build import refusal
 
 REASON = refusal(torch.float32)
@@ -37,7 +37,7 @@ def test_any_size(layers: int, size: tuple[int, int]) -> None:
     with torch.inference_mode():
         assert relative(fast(images), model(images)) < 1e-5
     kinds = [type(part) for part in fast.modules()]
-    assert fast.unconverted == {} and kinds.count(FusedStreamNormBlock) == 2 and FusedReLUStem in kinds
+    assert fast.unconverted == {} and kinds.count(FusedStreamNormBlock) == 2 and FusedConvStem in kinds
 
 
 @pytest.mark.skipif(refusal(torch.bfloat16) is not None, reason=str(refusal(torch.bfloat16)))

@@ -5,11 +5,14 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, group_norm, max_pool2d, pad, relu
+from torch.nn.functional import conv2d, gelu, group_norm, max_pool2d, pad, relu
 
 from closeness import CLOSE, drawn, off, with_threads
 from vitrail.native import convolution as room
 from vitrail.native.bottleneck import (
+    GELU,
+    NONE,
+    RELU,
     Affine,
     GroupScale,
     Window,
@@ -75,11 +78,11 @@ def test_convolution_equals_pytorch(size: tuple[int, int], window: Window, dtype
     assert off(convolve(x, size, filters, norm, add)[0], want + add.double()) < CLOSE[RESIDUAL[dtype]]
 
 
-@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("activation", [NONE, RELU, GELU])
 @pytest.mark.parametrize("size", [*SIZES, (5, 62)])  # with 32 channels, 64 padded columns are a page of bf16
 @pytest.mark.parametrize("window", WINDOWS)
 def test_a_shifted_convolution_equals_pytorch(
-    window: Window, size: tuple[int, int], relu: bool, dtype: torch.dtype
+    window: Window, size: tuple[int, int], activation: int, dtype: torch.dtype
 ) -> None:
     weight, shift, norm = weights(48, 32, window, dtype), torch.randn(48), random_affine(2, 32)
     filters, kinds = pack_filters(weight, window, dtype), {dtype, RESIDUAL[dtype]}
@@ -92,9 +95,11 @@ def test_a_shifted_convolution_equals_pytorch(
             add = torch.randn(as_tokens(want).shape).to(after)
             for more in (None, add):
                 expected = as_tokens(want) + (0 if more is None else more.double())
-                got, places = convolve_shifted(x, size, filters, shift, act, more, dtype=after, relu=relu)
+                got, places = convolve_shifted(x, size, filters, shift, act, more, dtype=after, activation=activation)
                 assert places == want.shape[2:] and got.dtype == after
-                assert off(got, expected.relu() if relu else expected) < CLOSE[after], (before, after)
+                assert (
+                    off(got, {NONE: expected, RELU: expected.relu(), GELU: gelu(expected)}[activation]) < CLOSE[after]
+                )
 
 
 def test_memory_between_rows_is_not_read(dtype: torch.dtype) -> None:

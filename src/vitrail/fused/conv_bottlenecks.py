@@ -16,7 +16,7 @@ from vitrail.fused.unsupported import (
     require_libraries,
 )
 from vitrail.grid import Grid
-from vitrail.native.bottleneck import Affine, PackedFilters, Size, Window, convolve_shifted, pack_filters
+from vitrail.native.bottleneck import NONE, Affine, PackedFilters, Size, Window, convolve_shifted, pack_filters
 from vitrail.native.dtypes import RESIDUAL, as_residual
 from vitrail.native.local_attention import KERNELS, Offsets, local_attention
 from vitrail.parts.attend import Attend
@@ -83,7 +83,7 @@ class FusedLocalAttention(nn.Module):
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """Project and attend."""
-        options: Any = {"dtype": RESIDUAL[self.dtype], "relu": False}
+        options: Any = {"dtype": RESIDUAL[self.dtype], "activation": NONE}
         qkv = convolve_shifted(x, size, self.filters, self.shift[0], **options)[0]
         return local_attention(qkv, Grid(*size), self.offsets[0])
 
@@ -132,7 +132,7 @@ class FusedConvBottleneck(nn.Module):
         """Add the branch."""
         x, norm = step.x, None
         target = into if self.after is None else None
-        shortcut = x if self.proj is None else self.proj(x, step.size, relu=False, into=target)[0]
+        shortcut = x if self.proj is None else self.proj(x, step.size, activation=NONE, into=target)[0]
         y, size = self.first(x, step.size, dtype=self.dtype)
         if self.mixer is None:
             y, size = self.middle(y, size)

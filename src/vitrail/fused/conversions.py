@@ -19,9 +19,10 @@ from vitrail.fused.depthwise import fuse_convnext_block, fuse_peg
 from vitrail.fused.linear import fuse_linear
 from vitrail.fused.patches import PATCH_SEATS, fuse_map_patches, fuse_patch_embedding, fuse_patch_merging
 from vitrail.fused.spatial_reduction import fuse_norm_step
-from vitrail.fused.stems import fuse_pooled_tokenizer, fuse_stem
+from vitrail.fused.stems import fuse_conv_patches, fuse_pooled_tokenizer, fuse_stem
 from vitrail.parts.blocks import ConvNeXtBlock
 from vitrail.parts.color_tokens import ColorTokens
+from vitrail.parts.conv_patches import ConvPatches
 from vitrail.parts.embeddings import (
     ConvStem,
     ConvTokenizer,
@@ -57,6 +58,11 @@ CONVERSIONS: Conversions = {
     PEG: Conversion(fuse_peg, ("depthwise",), {"conv": (nn.Conv2d,)}),
     NormStep: Conversion(fuse_norm_step, ("layer_norm",), {"norm": (nn.LayerNorm,)}),
     ConvStem: Conversion(fuse_stem, ("bottleneck",)),
+    ConvPatches: Conversion(
+        fuse_conv_patches,
+        ("bottleneck",),
+        {"convs": (nn.ModuleList,), "norms": (nn.ModuleList,), "act": (nn.GELU,)},
+    ),
     PooledConvTokenizer: Conversion(
         fuse_pooled_tokenizer, ("bottleneck",), {"convs": (nn.ModuleList,), "pool": (nn.Sequential,)}
     ),

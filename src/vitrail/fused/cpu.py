@@ -24,7 +24,7 @@ from vitrail.fused.patches import FusedPatchEmbedding
 from vitrail.fused.plan import OptimizePlan
 from vitrail.fused.reducing import fuse_reducing_block
 from vitrail.fused.res_scale import fuse_res_scale_block
-from vitrail.fused.stems import FusedReLUStem, FusedStem
+from vitrail.fused.stems import FusedConvStem, FusedStem
 from vitrail.fused.unsupported import NotConverted, copy_hooks
 from vitrail.fused.walker import replace_modules
 from vitrail.native.build import missing, refusal
@@ -48,7 +48,7 @@ from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_reduction import ReducingBlock, ReducingStage
 from vitrail.parts.xcit_blocks import LocalBlock
 
-READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedReLUStem, FusedColorTokens, DtypeBoundary)
+READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedConvStem, FusedColorTokens, DtypeBoundary)
 
 ON_RESIDUAL = (
     *(Embedding, TokenSteps, Stage, nn.ModuleList, NoMerging, PrefixTokens, LearnedPosition),

@@ -1,6 +1,6 @@
 """Fused stem of a residual network, for CPU inference."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,20 @@ from vitrail.fused.bottlenecks import TOGETHER, filters_of, scale_of
 from vitrail.fused.conv_bottlenecks import LANES, batch_scale, pack, window_of
 from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid
-from vitrail.native.bottleneck import PackedFilters, Window, convolve, convolve_shifted, finalize, pack_filters, pool
+from vitrail.native.bottleneck import (
+    GELU,
+    NONE,
+    RELU,
+    PackedFilters,
+    Window,
+    convolve,
+    convolve_shifted,
+    finalize,
+    pack_filters,
+    pool,
+)
 from vitrail.native.dtypes import RESIDUAL
+from vitrail.parts.conv_patches import ConvPatches
 from vitrail.parts.convolutions import SameMaxPool2d, SameStdConv2d, StdConv2d
 from vitrail.parts.embeddings import ConvStem
 from vitrail.parts.norms import GroupNormReLU
@@ -74,26 +86,25 @@ def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 class StemLayer(NamedTuple):
-    """A convolution with ReLU of a stem.
+    """A convolution of a stem.
 
     Args:
         filters: packed, with the scale of a batch norm folded in.
         shift: shift of the norm, `(outputs,)` in fp32.
         pooled: whether a 3 x 3 max pooling of stride 2 follows.
+        activation: one of those of `convolve_shifted`; ReLU if it is pooled.
     """
 
     filters: PackedFilters
     shift: Tensor
     pooled: bool
+    activation: int = RELU
 
 
-class FusedReLUStem(nn.Module):
-    """Convolutions with ReLU, some of them pooled, a few images at a time: `images -> (x, grid)`.
+class FusedConvStem(nn.Module):
+    """Convolutions with activations, some of them pooled, a few images at a time: `images -> (x, grid)`.
 
     Images are rounded to the compute dtype: unlike BiT's, these networks do not amplify it (docs/log.md, 2026-11-30).
-
-    Args:
-        layers: the last one is pooled.
     """
 
     def __init__(self, layers: list[StemLayer]):
@@ -108,15 +119,17 @@ class FusedReLUStem(nn.Module):
         together = max(1, TOGETHER // (places[0] * places[1] * widest * RESIDUAL[dtype].itemsize))
         for part in images.float().split(together):
             x, size = part.to(dtype), (images.shape[2], images.shape[3])
-            for filters, shift, pooled in self.layers:
-                x, size = convolve_shifted(x, size, filters, shift, dtype=RESIDUAL[dtype] if pooled else dtype)
-                if pooled:
+            for layer in self.layers:
+                after = RESIDUAL[dtype] if layer.pooled or layer is self.layers[-1] else dtype
+                options: Any = {"dtype": after, "activation": layer.activation}
+                x, size = convolve_shifted(x, size, layer.filters, layer.shift, **options)
+                if layer.pooled:
                     x, size = pool(x, size, Window(3, 2))
             tokens.append(x)
         return torch.cat(tokens), Grid(*size)
 
 
-def fuse_pooled_tokenizer(tokenizer: PooledConvTokenizer, dtype: torch.dtype) -> FusedReLUStem:
+def fuse_pooled_tokenizer(tokenizer: PooledConvTokenizer, dtype: torch.dtype) -> FusedConvStem:
     """Return the fused tokenizer.
 
     Raises:
@@ -130,7 +143,7 @@ def fuse_pooled_tokenizer(tokenizer: PooledConvTokenizer, dtype: torch.dtype) ->
             raise NotConverted(f"its convs have a {type(conv).__name__}")
         filters = pack(conv.weight.detach().float(), window_of(conv), dtype)
         layers.append(StemLayer(filters, torch.zeros(filters.outputs), pooled=True))
-    return FusedReLUStem(layers)
+    return FusedConvStem(layers)
 
 
 def images_of(images: Image, dtype: torch.dtype) -> Tensor:
@@ -141,7 +154,7 @@ def images_of(images: Image, dtype: torch.dtype) -> Tensor:
     return images.to(RESIDUAL[dtype])
 
 
-def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem | FusedReLUStem:
+def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem | FusedConvStem:
     """Return the fused stem of a residual network.
 
     Raises:
@@ -156,7 +169,7 @@ def fuse_stem(stem: ConvStem, dtype: torch.dtype) -> FusedStem | FusedReLUStem:
     return FusedStem(stem, window, dtype)
 
 
-def _fuse_normed_stem(stem: ConvStem, dtype: torch.dtype) -> FusedReLUStem:
+def _fuse_normed_stem(stem: ConvStem, dtype: torch.dtype) -> FusedConvStem:
     check_parts(stem, {"conv": (nn.Sequential,), "norm": (nn.Identity,), "pool": (nn.MaxPool2d,)})
     first = next(iter(stem.conv.children()), None)
     units = [stem.conv] if isinstance(first, nn.Conv2d) else list(stem.conv.children())
@@ -169,19 +182,46 @@ def _fuse_normed_stem(stem: ConvStem, dtype: torch.dtype) -> FusedReLUStem:
     if outputs % LANES or not outputs:
         raise NotConverted(f"its {outputs} channels do not fill whole vectors")
     _check_max_pool(stem.pool)
+    normed = _normed_layers([(unit[0], unit[1]) for unit in units], dtype)  # pyright: ignore[reportIndexIssue]
+    return FusedConvStem([*normed[:-1], normed[-1]._replace(pooled=True)])
+
+
+def _normed_layers(pairs: list[tuple[nn.Module, nn.Module]], dtype: torch.dtype) -> list[StemLayer]:
+    """Fold batch norms in the convolutions before them; outputs are filled up to whole vectors with zeros.
+
+    Raises:
+        NotConverted: a convolution has other padding, groups or a bias.
+    """
     layers, inputs = list[StemLayer](), None
-    for unit in units:
-        conv, norm = unit[0], unit[1]  # pyright: ignore[reportIndexIssue]
+    for conv, norm in pairs:
         assert isinstance(conv, nn.Conv2d)
         scale, shift = batch_scale(norm)
-        spare = -conv.out_channels % LANES  # further outputs are zeros
+        spare = -conv.out_channels % LANES
         weight = pad((conv.weight.detach().double() * scale[:, None, None, None]).float(), (0, 0) * 3 + (0, spare))
         if inputs is not None:
             weight = pad(weight, (0, 0, 0, 0, 0, inputs - weight.shape[1]))
         inputs = len(weight)
-        filters = pack_filters(weight, window_of(conv), dtype)
-        layers.append(StemLayer(filters, pad(shift, (0, spare)).float(), unit is units[-1]))
-    return FusedReLUStem(layers)
+        layers.append(StemLayer(pack_filters(weight, window_of(conv), dtype), pad(shift, (0, spare)).float(), False))
+    return layers
+
+
+def fuse_conv_patches(patches: ConvPatches, dtype: torch.dtype) -> FusedConvStem:
+    """Return the fused patch embedding: convolutions with batch norms, and GELU between them.
+
+    Raises:
+        NotConverted: another layer, norm or activation, or channels that do not fill whole vectors.
+    """
+    if patches.act.approximate != "none":
+        raise NotConverted(f"its act is GELU with approximate={patches.act.approximate!r}, not the exact GELU")
+    for conv, norm in zip(patches.convs, patches.norms, strict=True):
+        if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d:
+            raise NotConverted(f"it has a {type(conv).__name__} and a {type(norm).__name__}")
+    layers = _normed_layers([*zip(patches.convs, patches.norms, strict=True)], dtype)
+    width = patches.norms[-1].num_features
+    if layers[-1].filters.outputs != width:
+        raise NotConverted(f"its {width} channels do not fill whole vectors")
+    between = [layer._replace(activation=GELU) for layer in layers[:-1]]
+    return FusedConvStem([*between, layers[-1]._replace(activation=NONE)])
 
 
 def _check_max_pool(pool: nn.Module) -> None:

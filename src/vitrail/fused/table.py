@@ -106,7 +106,10 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         cpu=Conversion(fuse_cosine_attention, ("attention",)),
     ),
     CrossCovarianceAttention: MixerOps(
-        CROSS_COVARIANCE_SEATS, last="proj", cpu=Conversion(FusedCrossCovariance), own=("temperature",)
+        CROSS_COVARIANCE_SEATS,
+        last="proj",
+        cpu=Conversion(FusedCrossCovariance, ("cross_covariance",)),
+        own=("temperature",),
     ),
     LocalPatchInteraction: MixerOps(
         LOCAL_PATCHES_SEATS, cpu=Conversion(FusedLocalPatches, ("depthwise", "layer_norm"))

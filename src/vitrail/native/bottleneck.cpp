@@ -4,8 +4,8 @@
 // to its input. The previous one computes the statistics in its epilogue: for each channel of a chunk of rows, the sums
 // of (x - first) and (x - first)^2, with first = x of the chunk's first row. So there is no cancellation for a mean far
 // from zero, and results do not depend on the number of threads. All maps have the residual dtype; the norm casts to
-// the compute dtype. With batch norms, whose statistics are known, the convolution adds the shift and rectifies
-// (`convolve_shifted`), and maps between two convolutions have the compute dtype.
+// the compute dtype. With batch norms, whose statistics are known, the convolution adds the shift and
+// applies the activation (`convolve_shifted`), and maps between two convolutions have the compute dtype.
 
 #include "convolution.h"
 
@@ -212,20 +212,24 @@ struct ConvolveShiftedArgs {
     int outputs;
     const float* shift;  // (outputs)
     const void* add;     // as y, or null
-    int relu;            // whether the result is rectified
+    int activation;      // one of ACTIVATIONS
     void* y;             // (batch, tall, wide, outputs)
     int lines;           // output rows of a block
     int threads;
 };
 
-// y = relu(convolution(x) + shift (+ add)): a norm with known statistics needs no pass of its own.
+// Activations after a convolution.
+enum { NONE = 0, RELU = 1, GELU_AFTER = 2 };
+
+// y = act(convolution(x) + shift (+ add)): a norm with known statistics needs no pass of its own.
 template <class X, class N, class To>
 static void convolve_shifted(const ConvolveShiftedArgs& a) {
     typedef typename To::Item Item;
     const auto conv = Convolution<X, N>::of(a.map, a.window, a.panels, a.outputs);
     const int outputs = a.outputs;
     const float* shifts = a.shift;
-    const Vec least = broadcast(a.relu ? 0.0f : -INFINITY);
+    const Vec least = broadcast(a.activation == RELU ? 0.0f : -INFINITY);
+    const bool gelu = a.activation == GELU_AFTER;
     parallel_lines(conv, a.lines, true, a.threads, [&](Lines some, auto&& multiply) {
         Item* y = (Item*)a.y + some.first * outputs;
         const Item* add = a.add == nullptr ? nullptr : (const Item*)a.add + some.first * outputs;
@@ -235,7 +239,7 @@ static void convolve_shifted(const ConvolveShiftedArgs& a) {
                 const size_t at = (size_t)(row + r) * outputs + c;
                 Vec value = column[r] + shift;
                 if (add != nullptr) value += To::read(add + at);
-                To::write(y + at, max(least, value));
+                To::write(y + at, gelu ? N::gelu(value) : max(least, value));
             }
         });
     });

@@ -18,6 +18,9 @@ from vitrail.native.dtypes import PRODUCTS, RESIDUAL
 from vitrail.native.ffi import at, call, invoke, nested
 from vitrail.native.prototypes import Arguments
 
+NONE, RELU, GELU = 0, 1, 2
+"""Activations after a convolution."""
+
 Size = tuple[int, int]
 """Height and width of a feature map."""
 
@@ -127,9 +130,9 @@ def convolve_shifted(
     add: Tensor | None = None,
     into: Tensor | None = None,
     dtype: torch.dtype | None = None,
-    relu: bool = True,
+    activation: int = RELU,
 ) -> tuple[Tensor, Size]:
-    """Return `relu(convolution(x) + shift + add)`: a convolution whose batch norm is folded in.
+    """Return `act(convolution(x) + shift + add)`: a convolution whose batch norm is folded in.
 
     Args:
         x: a map `(B, N, C)` in the compute or the residual dtype, or images `(B, C, Y, X)`.
@@ -140,13 +143,13 @@ def convolve_shifted(
         add: residual added to the result, in the dtype of the result.
         into: output tensor; a new one if None.
         dtype: output dtype, the compute or the residual dtype; that of `into`, else of x by default.
-        relu: whether to rectify.
+        activation: `NONE`, `RELU` or `GELU`.
     """
     x, compute = x.contiguous(), filters.panels.dtype
     y, places, _, fields = _prepared(x, size, filters, norm, add, into, dtype or x.dtype)
     assert shift.shape == (filters.outputs,), shift.shape
     assert {x.dtype, y.dtype} <= {compute, RESIDUAL[compute]}, (x.dtype, y.dtype, compute)
-    call("bottleneck", "convolve_shifted", x.dtype, y.dtype, **fields, shift=at(shift), relu=int(relu))
+    call("bottleneck", "convolve_shifted", x.dtype, y.dtype, **fields, shift=at(shift), activation=activation)
     return y, places
 
 
