@@ -11,7 +11,7 @@ import vitrail
 from vitrail.fused import bottlenecks, stems
 from vitrail.fused.bottlenecks import FusedBottlenecks
 from vitrail.fused.conv_bottlenecks import CalledMixer, FusedLocalAttention, fuse_stage_of_bottlenecks
-from vitrail.fused.stems import FusedReLUStem, fuse_stem
+from vitrail.fused.stems import FusedConvStem, fuse_stem
 from vitrail.fused.unsupported import NotConverted
 from vitrail.native.build import refusal
 from vitrail.parts.attention_bottlenecks import AttentionBottleneck, AttentionEntry
@@ -78,7 +78,7 @@ def test_what_runs_natively() -> None:
     local: Any = vitrail.optimize(a_model("local attention"), precision="fp32")
     assert local.unconverted == {} and not any(isinstance(part, nn.Conv2d) for part in local.modules())
     assert sum(isinstance(part, FusedLocalAttention) for part in local.modules()) == 3
-    assert sum(isinstance(part, FusedReLUStem) for part in local.modules()) == 1
+    assert sum(isinstance(part, FusedConvStem) for part in local.modules()) == 1
     halo: Any = vitrail.optimize(a_model("strided mixer"), precision="fp32")
     assert halo.unconverted == {"HaloAttention has no fused operation": 2}
     assert sum(isinstance(part, CalledMixer) for part in halo.modules()) == 2

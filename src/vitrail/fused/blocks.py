@@ -14,7 +14,8 @@ from vitrail.errors import VitrailError
 from vitrail.fused.table import MIXERS, unsupported_reason
 from vitrail.fused.unsupported import NotConverted, has_hooks, require_libraries
 from vitrail.grid import Grid
-from vitrail.native.dtypes import PRODUCTS, RESIDUAL, as_residual
+from vitrail.native.casts import as_residual, cast
+from vitrail.native.dtypes import PRODUCTS, RESIDUAL
 from vitrail.native.layer_norm import layer_norm
 from vitrail.native.norms import LaneNorm
 from vitrail.parts.blocks import Block
@@ -55,7 +56,7 @@ class FusedBlock(nn.Module):
             )
         if x.dtype in PRODUCTS:
             return self.mix(x, grid)
-        return self.mix(as_residual(x, RESIDUAL[x.dtype]), grid).to(x.dtype)  # from a module in the compute dtype
+        return cast(self.mix(as_residual(x, RESIDUAL[x.dtype]), grid), x.dtype)  # from a module in the compute dtype
 
     def mix(self, x: Tokens, grid: Grid) -> Tensor:
         """Apply both branches to the residual."""
@@ -89,7 +90,7 @@ class UnfusedBranch(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch."""
-        return as_residual(x + self.scale(self.mixer(self.norm(x.to(self.dtype)), grid)), x.dtype)
+        return as_residual(x + self.scale(self.mixer(self.norm(cast(x, self.dtype)), grid)), x.dtype)
 
 
 def block_unsupported_reason(block: Block, parts: AbstractSet[str] = BLOCK_PARTS) -> str | None:

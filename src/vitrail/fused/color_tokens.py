@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from vitrail.fused.unsupported import NotConverted, has_hooks
 from vitrail.grid import Grid
-from vitrail.native.dtypes import RESIDUAL, as_residual
+from vitrail.native.casts import as_residual
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.parts.color_tokens import ColorTokens
 from vitrail.shapes import Image
 

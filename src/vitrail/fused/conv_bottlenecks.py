@@ -17,7 +17,8 @@ from vitrail.fused.unsupported import (
 )
 from vitrail.grid import Grid
 from vitrail.native.bottleneck import NONE, Affine, PackedFilters, Size, Window, convolve_shifted, pack_filters
-from vitrail.native.dtypes import RESIDUAL, as_residual
+from vitrail.native.casts import as_residual
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.local_attention import KERNELS, Offsets, local_attention
 from vitrail.parts.attend import Attend
 from vitrail.parts.attention_bottlenecks import AttentionBottleneck, AttentionEntry, StridedAttentionEntry

@@ -28,7 +28,8 @@ from vitrail.fused.stems import FusedConvStem, FusedStem
 from vitrail.fused.unsupported import NotConverted, copy_hooks
 from vitrail.fused.walker import replace_modules
 from vitrail.native.build import missing, refusal
-from vitrail.native.dtypes import RESIDUAL, as_residual
+from vitrail.native.casts import as_residual
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.int8 import int8_refusal
 from vitrail.parts.backbone import Backbone, Classifier
 from vitrail.parts.blocks import Block, ResScaleBlock

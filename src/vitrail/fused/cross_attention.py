@@ -11,7 +11,8 @@ from vitrail.fused.mlp import MLP_SEATS, FusedMLP, check_mlp, mlp_unsupported_re
 from vitrail.fused.unsupported import NotConverted, Seats, check_parts
 from vitrail.grid import Grid
 from vitrail.native.attention import attend_keys
-from vitrail.native.dtypes import RESIDUAL, as_residual
+from vitrail.native.casts import as_residual
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.gemm import ADD, linear, pack_linear
 from vitrail.parts.attend import Attend
 from vitrail.parts.channel_mixers import MLP

@@ -18,7 +18,8 @@ from vitrail.fused.unsupported import NotConverted, check_parts, has_hooks, part
 from vitrail.layouts import TokenSequence
 from vitrail.native.attention import TokenGroups, attend_groups
 from vitrail.native.build import missing
-from vitrail.native.dtypes import RESIDUAL, as_residual
+from vitrail.native.casts import as_residual
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.gemm import ADD, linear, mlp, pack_linear
 from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.backbone import Features

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.fused.unsupported import NotConverted, has_hooks
-from vitrail.native.dtypes import RESIDUAL, as_residual
+from vitrail.native.casts import as_residual, cast
+from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.gemm import linear, pack_linear
 
 
@@ -44,7 +45,7 @@ class DtypeBoundary(nn.Module):
 
     def forward(self, *given: Any) -> Any:
         """Cast, compute, cast back."""
-        y = self.module(*(x.to(self.dtype) if _is_float(x) else x for x in given))
+        y = self.module(*(cast(x, self.dtype) if _is_float(x) else x for x in given))
         if isinstance(y, Tensor):
             return as_residual(y, RESIDUAL[self.dtype])
         return tuple(as_residual(part, RESIDUAL[self.dtype]) if _is_float(part) else part for part in y)

@@ -9,8 +9,8 @@ from vitrail.fused.conv_bottlenecks import batch_scale
 from vitrail.fused.depthwise import check_depthwise
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
+from vitrail.native.casts import as_residual
 from vitrail.native.depthwise import PackedDepthwise, depthwise, pack_depthwise
-from vitrail.native.dtypes import as_residual
 from vitrail.native.layer_norm import layer_norm
 from vitrail.native.norms import LaneNorm, lanes
 from vitrail.parts.regularisation import LayerScale

@@ -4,6 +4,26 @@
 
 #include "gemm_layer.h"
 #include "packing.h"
+#include "parallel_for.h"
+
+// Arguments of `cast`.
+struct CastArgs {
+    const void* x;
+    long count;
+    void* y;
+    int threads;
+};
+
+// Cast numbers; fp16 saturates.
+template <class From, class To>
+static void cast(const CastArgs& a) {
+    const auto* x = (const typename From::Item*)a.x;
+    auto* y = (typename To::Item*)a.y;
+    parallel_runs(a.count / LANES, LANES * sizeof(float), 64 << 10, a.threads, [&](long start, int count) {
+        for (long at = start * LANES; at < (start + count) * LANES; at += LANES) To::write(y + at, From::read(x + at));
+    });
+    for (long at = a.count / LANES * LANES; at < a.count; at++) y[at] = To::round(From::one(x[at]));
+}
 
 extern "C" {
 int vitrail_panel() { return PANEL; }
@@ -31,6 +51,7 @@ void vitrail_pack(const uint32_t* rows, int outputs, int steps, uint32_t* packed
             strip, outputs, steps, [=](int j) { return j < outputs ? rows + (size_t)j * steps : zeros; }, packed);
 }
 
+SIZE_OF(CastArgs)
 SIZE_OF(LinearArgs)
 SIZE_OF(MlpArgs)
 SIZE_OF(PostNormMlpArgs)
@@ -49,5 +70,13 @@ LINEAR(float16, BFloat16, Float16, Float16)
 LINEAR(float16_bfloat16, BFloat16, Float16, BFloat16)
 LINEAR(bfloat16_float16, BFloat16, BFloat16, Float16)
 MLP(bfloat16, BFloat16, Float16)
+
+#define CAST(name, From, To) \
+    void vitrail_cast_##name(const CastArgs& a) { cast<From, To>(a); }
+
+CAST(float32_bfloat16, Float32, BFloat16)
+CAST(float32_float16, Float32, Float16)
+CAST(bfloat16_float16, BFloat16, Float16)
+CAST(float16_bfloat16, Float16, BFloat16)
 #endif
 }
