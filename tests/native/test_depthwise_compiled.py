@@ -1,5 +1,7 @@
 """Depthwise convolutions and LayerNorm in native code against PyTorch in fp64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from vitrail.native.build import refusal
 from vitrail.native.depthwise import depthwise, pack_depthwise
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.layer_norm import layer_norm, rms_norm
-from vitrail.native.norms import LaneNorm
+from vitrail.native.norms import LaneNorm, lanes
 
 CLOSE = {torch.float32: 3e-6, torch.bfloat16: 5e-3, torch.float16: 6e-4}
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -55,6 +57,22 @@ def test_against_fp64(h: int, w: int, channels: int, size: int, dtype: torch.dty
             off(depthwise(x, grid, pack_depthwise(conv, "relu"), gelu=True), gelu(expected(x.relu(), grid, conv)))
             < (CLOSE[dtype])
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("h", "w", "channels", "size"), SIZES)
+def test_a_norm_and_a_residual_after_it(h: int, w: int, channels: int, size: int, dtype: torch.dtype) -> None:
+    """The residual may have more significant bits than the map, and so has the sum."""
+    skip_without(dtype)
+    grid, conv, (scale, shift) = Grid(h, w), convolution(channels, size), torch.randn(2, channels)
+    x, add = torch.randn(2, h * w, channels).to(dtype), torch.randn(2, h * w, channels)
+    packed = replace(pack_depthwise(conv), after=(lanes(scale), lanes(shift)))
+    want = gelu(expected(x, grid, conv)) * scale.double() + shift.double()
+    assert off(depthwise(x, grid, packed, gelu=True), want) < CLOSE[dtype]
+    for stored in {dtype, RESIDUAL[dtype]}:
+        more = add.to(stored)
+        got = depthwise(x, grid, packed, gelu=True, add=more)
+        assert got.dtype == stored and off(got, want + more.double()) < CLOSE[stored]
 
 
 def test_zeros_around_the_map_are_not_activated() -> None:

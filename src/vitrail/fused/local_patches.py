@@ -9,7 +9,6 @@ from vitrail.fused.conv_bottlenecks import batch_scale
 from vitrail.fused.depthwise import check_depthwise
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
-from vitrail.native.casts import as_residual
 from vitrail.native.depthwise import PackedDepthwise, depthwise, pack_depthwise
 from vitrail.native.layer_norm import layer_norm
 from vitrail.native.norms import LaneNorm, lanes
@@ -40,14 +39,14 @@ class FusedLocalPatches(nn.Module):
         if type(norm) is not nn.LayerNorm or norm.normalized_shape != (mixer.conv1.in_channels,):
             raise NotConverted(f"the norm before it is {type(norm).__name__}, not LayerNorm over channels")
         self.norm, self.dtype = LaneNorm.of(norm), dtype
-        self.first, self.second = pack_depthwise(mixer.conv1), _scaled(pack_depthwise(mixer.conv2), scale)
-        self.affine = [values.to(dtype) for values in batch_scale(mixer.norm)]  # in a list: not cast to the residual's
+        by, shift = (lanes(values.float()) for values in batch_scale(mixer.norm))
+        self.first = replace(pack_depthwise(mixer.conv1), after=(by, shift))
+        self.second = _scaled(pack_depthwise(mixer.conv2), scale)
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch; the grid must have no prefix."""
-        scale, shift = self.affine
         y = depthwise(layer_norm(x, self.norm, self.dtype), grid, self.first, gelu=True)
-        return as_residual(x + depthwise(torch.addcmul(shift, y, scale), grid, self.second), x.dtype)
+        return depthwise(y, grid, self.second, add=x)
 
 
 def _scaled(packed: PackedDepthwise, scale: nn.Module) -> PackedDepthwise:

@@ -19,8 +19,9 @@ enum Before { NOTHING = 0, RELU = 1, RELU_SQUARED = 2 };
 struct Depthwise {
     int height, width, channels, size;
     const float *taps, *bias;
-    int before;          // activation of the input; zeros around the map are not activated
-    float scale, shift;  // applied after it
+    int before;                              // activation of the input; zeros around the map are not activated
+    float scale, shift;                      // applied after it
+    const float *scale_after, *shift_after;  // (channels) of the activated result, padded to vectors; or null
 
     int reach() const { return size / 2; }
     int cells() const { return round_up(width, TILE_CELLS) + 2 * reach(); }
@@ -66,9 +67,9 @@ static IN_REGISTERS void tile_of(const float* const* rows, size_t at, const floa
 }
 
 // Output rows `top` up to `bottom` of a block of channels.
-template <class N, class X, int SIZE>
+template <class N, class X, class To, int SIZE>
 static void convolve_rows(const Depthwise& conv, const typename X::Item* x, int block, int top, int bottom,
-                          bool activate, typename X::Item* y) {
+                          bool activate, const typename To::Item* add, typename To::Item* y) {
     const int wide = BLOCK_VECTORS * LANES, first = block * wide, reach = conv.reach(), size = conv.size;
     const int vectors = std::min(BLOCK_VECTORS, (conv.channels - first + LANES - 1) / LANES);
     const size_t length = (size_t)conv.cells() * wide, line = (size_t)conv.width * conv.channels;
@@ -93,7 +94,8 @@ static void convolve_rows(const Depthwise& conv, const typename X::Item* x, int 
         for (int i = 0; i < size; i++) rows[i] = row_of(row + i - reach);
         for (int cell = 0; cell < conv.width; cell += TILE_CELLS) {
             const int some = std::min(TILE_CELLS, conv.width - cell);
-            typename X::Item* to = y + row * line + (size_t)cell * conv.channels + first;
+            const size_t start = row * line + (size_t)cell * conv.channels + first;
+            typename To::Item* to = y + start;
             for (int v = 0; v < vectors; v++) {
                 const int c = first + v * LANES, left = conv.channels - c;
                 Vec sums[TILE_CELLS];
@@ -101,19 +103,23 @@ static void convolve_rows(const Depthwise& conv, const typename X::Item* x, int 
                     __builtin_prefetch(to + (size_t)(t + TILE_CELLS) * conv.channels + v * LANES, 1);
                 tile_of<SIZE>(rows.data(), (size_t)cell * wide + v * LANES, conv.taps + (size_t)c * size * size,
                               load(conv.bias + c), size, sums);
-                for (int t = 0; t < some; t++)
-                    store_partial<X>(to + (size_t)t * conv.channels + v * LANES, activate ? N::gelu(sums[t]) : sums[t],
-                                     left);
+                for (int t = 0; t < some; t++) {
+                    const size_t at = (size_t)t * conv.channels + v * LANES;
+                    Vec z = activate ? N::gelu(sums[t]) : sums[t];
+                    if (conv.scale_after != nullptr) z = z * load(conv.scale_after + c) + load(conv.shift_after + c);
+                    if (add != nullptr) z += load_partial<To>(add + start + at, left);
+                    store_partial<To>(to + at, z, left);
+                }
             }
         }
     }
 }
 
-// y = act(depthwise(before(x))) of a batch. Parallel over images, blocks of channels and, if these are few, bands of
-// rows.
-template <class N, class X, int SIZE>
-static void depthwise(const Depthwise& conv, const void* x, int batch, bool activate, void* y, int threads) {
-    typedef typename X::Item Item;
+// y = act(depthwise(before(x))) * scale + shift (+ add) of a batch. Parallel over images, blocks of channels and, if
+// these are few, bands of rows.
+template <class N, class X, class To, int SIZE>
+static void depthwise(const Depthwise& conv, const typename X::Item* x, int batch, bool activate,
+                      const typename To::Item* add, typename To::Item* y, int threads) {
     const long size = (long)conv.height * conv.width * conv.channels, items = (long)batch * conv.blocks();
     const int most = std::max(1, conv.height / (2 * conv.size));
     const int bands = (int)std::min<long>(most, std::max(1L, (3L * threads + items - 1) / items));
@@ -121,17 +127,9 @@ static void depthwise(const Depthwise& conv, const void* x, int batch, bool acti
     for (long item = 0; item < items * bands; item++) {
         const long image = item / bands / conv.blocks();
         const int block = (int)(item / bands % conv.blocks()), band = (int)(item % bands);
-        convolve_rows<N, X, SIZE>(conv, (const Item*)x + image * size, block, conv.height * band / bands,
-                                  conv.height * (band + 1) / bands, activate, (Item*)y + image * size);
-    }
-}
-
-template <class N, class X>
-static void depthwise(const Depthwise& conv, const void* x, int batch, int activate, void* y, int threads) {
-    switch (conv.size) {
-        case 3: return depthwise<N, X, 3>(conv, x, batch, activate, y, threads);
-        case 7: return depthwise<N, X, 7>(conv, x, batch, activate, y, threads);
-        default: return depthwise<N, X, 0>(conv, x, batch, activate, y, threads);
+        convolve_rows<N, X, To, SIZE>(conv, x + image * size, block, conv.height * band / bands,
+                                      conv.height * (band + 1) / bands, activate,
+                                      add == nullptr ? nullptr : add + image * size, y + image * size);
     }
 }
 
@@ -139,31 +137,43 @@ static void depthwise(const Depthwise& conv, const void* x, int batch, int activ
 struct DepthwiseArgs {
     const void* x;  // (batch, height, width, channels)
     int batch, height, width, channels;
-    int size;            // side of the filters
-    const float* taps;   // (vectors of channels, size, size, LANES)
-    const float* bias;   // (channels), padded to whole vectors
-    int before;          // activation of the input
-    float scale, shift;  // applied after it
-    int activate;        // GELU of the result
-    void* y;             // as x
+    int size;                  // side of the filters
+    const float* taps;         // (vectors of channels, size, size, LANES)
+    const float* bias;         // (channels), padded to whole vectors
+    int before;                // activation of the input
+    float scale, shift;        // applied after it
+    int activate;              // GELU of the result
+    const float* scale_after;  // (channels) of the activated result, padded to whole vectors; or null
+    const float* shift_after;
+    const void* add;  // as y, or null
+    void* y;          // (batch, height, width, channels)
     int threads;
 };
 
-template <class N, class X>
+template <class N, class X, class To>
 static void depthwise(const DepthwiseArgs& a) {
-    depthwise<N, X>({a.height, a.width, a.channels, a.size, a.taps, a.bias, a.before, a.scale, a.shift}, a.x, a.batch,
-                    a.activate, a.y, a.threads);
+    const Depthwise conv = {a.height, a.width, a.channels, a.size,        a.taps,       a.bias,
+                            a.before, a.scale, a.shift,    a.scale_after, a.shift_after};
+    const auto* x = (const typename X::Item*)a.x;
+    const auto* add = (const typename To::Item*)a.add;
+    auto* y = (typename To::Item*)a.y;
+    switch (a.size) {
+        case 3: return depthwise<N, X, To, 3>(conv, x, a.batch, a.activate, add, y, a.threads);
+        case 7: return depthwise<N, X, To, 7>(conv, x, a.batch, a.activate, add, y, a.threads);
+        default: return depthwise<N, X, To, 0>(conv, x, a.batch, a.activate, add, y, a.threads);
+    }
 }
 
 extern "C" {
 SIZE_OF(DepthwiseArgs)
 
-#define FOR(name, N, X) \
-    void vitrail_depthwise_##name(const DepthwiseArgs& a) { depthwise<N, X>(a); }
+#define FOR(name, N, X, To) \
+    void vitrail_depthwise_##name(const DepthwiseArgs& a) { depthwise<N, X, To>(a); }
 
-FOR(float32, Float32, Float32)
+FOR(float32, Float32, Float32, Float32)
 #if defined(__AVX512BF16__)
-FOR(bfloat16, BFloat16, BFloat16)
-FOR(float16, BFloat16, Float16)
+FOR(bfloat16, BFloat16, BFloat16, BFloat16)
+FOR(bfloat16_float16, BFloat16, BFloat16, Float16)
+FOR(float16, BFloat16, Float16, Float16)
 #endif
 }

@@ -33,6 +33,7 @@ class PackedDepthwise:
         before: activation of the input; zeros around the map are not activated.
         scale: factor after a squared ReLU.
         shift: addend after it.
+        after: scale and shift of each channel of the activated result, padded to whole vectors, fp32; or None.
     """
 
     taps: Tensor
@@ -42,6 +43,7 @@ class PackedDepthwise:
     before: Before = "none"
     scale: float = 1.0
     shift: float = 0.0
+    after: tuple[Tensor, Tensor] | None = None
 
 
 def pack_depthwise(
@@ -66,22 +68,25 @@ def pack_depthwise(
     return PackedDepthwise(taps, lanes(bias), channels, size, before, scale, shift)
 
 
-def depthwise(x: Tensor, grid: Grid, packed: PackedDepthwise, gelu: bool = False) -> Tensor:
-    """Return `act(conv(before(x)))`: `(B, h w, C) -> (B, h w, C)`, in the dtype of x.
+def depthwise(x: Tensor, grid: Grid, packed: PackedDepthwise, gelu: bool = False, add: Tensor | None = None) -> Tensor:
+    """Return `act(conv(before(x))) scale + shift + add`, `(B, h w, C)`, in the dtype of `add`, else of x.
 
     Args:
         x: cells, in fp32, bf16 or the residual dtype.
         grid: their grid, without prefix.
         packed: the filters.
         gelu: whether the result is activated by GELU; not in the residual dtype.
+        add: added to the result, `(B, h w, C)` in the dtype of x or the residual dtype; or None.
     """
-    x = x.contiguous()
+    x, add = x.contiguous(), None if add is None else add.contiguous()
     assert x.shape[1:] == (grid.h * grid.w, packed.channels) and packed.size <= MOST, (x.shape, grid, packed.size)
-    y = empty(*x.shape, dtype=x.dtype)
+    assert add is None or add.shape == x.shape, (x.shape, add.shape)
+    y = empty(*x.shape, dtype=x.dtype if add is None else add.dtype)
     if not y.numel():
         return y
+    scale_after, shift_after = packed.after or (None, None)
     call(
-        *("depthwise", "depthwise", x.dtype),
+        *("depthwise", "depthwise", x.dtype, y.dtype),
         x=at(x),
         batch=x.shape[0],
         height=grid.h,
@@ -94,6 +99,9 @@ def depthwise(x: Tensor, grid: Grid, packed: PackedDepthwise, gelu: bool = False
         scale=packed.scale,
         shift=packed.shift,
         activate=gelu,
+        scale_after=at(scale_after),
+        shift_after=at(shift_after),
+        add=at(add),
         y=at(y),
         threads=torch.get_num_threads(),
     )
