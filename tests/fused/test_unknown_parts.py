@@ -25,7 +25,19 @@ REASON = refusal(torch.float32)
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 NAMES = [
     *("vit", "swin masked", "nat", "poolformer", "mixer", "bit", "hybrid", "tnt", "pvt v2", "convnextv2", "caformer"),
-    *("sasa conv", "swin v2", "xcit", "convit", "deepvit", "cct", "igpt", "perceiver conv", "perceiver original"),
+    *(
+        "sasa conv",
+        "swin v2",
+        "xcit",
+        "convit",
+        "deepvit",
+        "cct",
+        "eva02",
+        "eva02 sub-norm",
+        "igpt",
+        "perceiver conv",
+        "perceiver original",
+    ),
 ]
 
 

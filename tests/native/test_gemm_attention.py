@@ -6,10 +6,19 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from closeness import CLOSE, drawn, off, with_threads
-from vitrail.native.attention import TokenGroups, attend_causal, attend_groups, attend_keys, lane_bias
+from vitrail.native.attention import (
+    Rotation,
+    TokenGroups,
+    attend_causal,
+    attend_groups,
+    attend_keys,
+    lane_bias,
+    rotate,
+    rotated_branch,
+)
 from vitrail.native.build import refusal
 from vitrail.native.dtypes import RESIDUAL
-from vitrail.native.gemm import ADD, GELU, PLAIN, QUICK_GELU, SQUARED_RELU, linear, mlp, pack_linear
+from vitrail.native.gemm import ADD, GELU, PLAIN, QUICK_GELU, SILU_GATE, SQUARED_RELU, linear, mlp, pack_linear
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -72,6 +81,54 @@ def test_mlp_equals_two_linear_layers(rows: int, dtype: torch.dtype) -> None:
     for activation, hidden in acts.items():
         want = product(hidden, second, b2)
         assert off(mlp(x, *packed, activation=activation), want) < 3 * CLOSE[dtype]
+
+
+@pytest.mark.parametrize("rows", [3, 200])  # few rows are split over outputs
+@pytest.mark.parametrize("inner", [None, 1e-5])
+@pytest.mark.parametrize("hidden", [16, 70])
+def test_gated_mlp(hidden: int, inner: float | None, rows: int, dtype: torch.dtype) -> None:
+    """`(a, b)` are next to each other in a row, and gated in place."""
+    x, add = drawn(rows, 24, dtype=RESIDUAL[dtype]), drawn(rows, 24, dtype=RESIDUAL[dtype])
+    first, second = drawn(2 * hidden, 24, dtype=dtype).float() / 5, drawn(24, hidden, dtype=dtype).float() / 8
+    b1, b2 = torch.randn(2 * hidden), torch.randn(24)
+    a, b = product(layer_norm(x.double(), (24,), eps=1e-6), first, b1).chunk(2, dim=-1)
+    gated = a * a.sigmoid() * b
+    want = product(gated if inner is None else layer_norm(gated, (hidden,), eps=inner), second, b2) + add.double()
+    packed = pack_linear(first, b1, dtype), pack_linear(second, b2, dtype)
+    got = mlp(x, *packed, add=add, norm_eps=1e-6, activation=SILU_GATE, inner_eps=inner)
+    assert off(got, want) < 4 * CLOSE[dtype]
+
+
+@pytest.mark.parametrize("width", [4, 16, 36, 64])
+@pytest.mark.parametrize("tokens", [1, 5, 50])
+def test_rotated_queries_and_keys(tokens: int, width: int, dtype: torch.dtype) -> None:
+    """In place, and within the branch; a pair is a complex number times e^(i angle)."""
+    heads, channels = 3, 24
+    angles = torch.randn(tokens, width // 2)
+    sin = torch.stack([-angles.sin(), angles.sin()], -1).flatten(1)
+    turn = Rotation(angles.cos().repeat_interleave(2, 1), sin)
+    by = torch.polar(torch.ones(tokens, width // 2, dtype=torch.float64), angles.double())
+
+    def turned(qkv: torch.Tensor) -> torch.Tensor:
+        parts = qkv.double().unflatten(-1, (3, heads, -1, 2))  # (B, N, 3, h, d / 2, 2)
+        pairs = torch.view_as_complex(parts[:, :, :2].contiguous()) * by[:, None, None]
+        return torch.cat([torch.view_as_real(pairs), parts[:, :, 2:]], dim=2).flatten(2)
+
+    qkv = drawn(2, tokens, 3 * heads * width, dtype=dtype)
+    want = turned(qkv)
+    assert off(rotate(qkv.clone(), heads, turn), want) < CLOSE[dtype]
+
+    x = drawn(2, tokens, channels, dtype=RESIDUAL[dtype])
+    weights = [drawn(3 * heads * width, channels, dtype=dtype).float() / 8, drawn(channels, heads * width, dtype=dtype)]
+    projected = product(layer_norm(x.double(), (channels,), eps=1e-6), weights[0], torch.zeros(len(weights[0])))
+    q, k, v = turned(projected).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed = ((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2)
+    want = x.double() + product(mixed, weights[1].float(), torch.zeros(channels))
+    slots = torch.arange(tokens, dtype=torch.int32)[None]
+    groups = TokenGroups(slots, torch.zeros(3 * heads * width, dtype=dtype))
+    packed = [pack_linear(weight, None, dtype) for weight in (weights[0], weights[1].float())]
+    got = rotated_branch(x, heads, *packed, groups, 1e-6, turn)
+    assert off(got, want) < 6 * CLOSE[dtype]
 
 
 @pytest.mark.parametrize("width", [2, 8, 32, 36, 64, 80])

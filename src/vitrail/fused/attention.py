@@ -11,6 +11,7 @@ from vitrail.fused.folding import NormAffine, scaled
 from vitrail.fused.gated_attention import FusedGatedAttention
 from vitrail.fused.head_mixing import FusedHeadMixing
 from vitrail.fused.low_rank import FusedProductAttention, has_products
+from vitrail.fused.rotary_attention import FusedRotaryAttention
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
 from vitrail.native.attention import attend_groups, attention_branch
@@ -19,8 +20,10 @@ from vitrail.native.threads import shared_evenly
 from vitrail.parts.attend import Attend, NoQKNorm
 from vitrail.parts.causal_attend import CausalAttend
 from vitrail.parts.gated_attention import GatedAttend, RelativeOffsetScores
+from vitrail.parts.grid_rotation import GridRotation
 from vitrail.parts.head_mixing import HeadMixingAttend
 from vitrail.parts.positions import NoPosition, RelativePositionBias
+from vitrail.parts.query_value_bias import QueryValueBias
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.window_attention import WindowAttend, WindowAttention
@@ -33,7 +36,11 @@ WINDOW_SEATS: Seats = {
     "proj": (nn.Linear,),
 }
 SEATS: Seats = {**WINDOW_SEATS, "attend": (Attend,), "qk_norm": (NoQKNorm,)}
-OTHER_MAPS: Seats = {"position": (RelativeOffsetScores,), "attend": (GatedAttend, HeadMixingAttend, CausalAttend)}
+OTHER_MAPS: Seats = {
+    "qkv": (QueryValueBias,),
+    "position": (RelativeOffsetScores, GridRotation),
+    "attend": (GatedAttend, HeadMixingAttend, CausalAttend),
+}
 """Further parts, which only CPU inference computes."""
 
 
@@ -144,7 +151,10 @@ def fuse_attention(
     if isinstance(mixer.attend, CausalAttend):
         return _fuse_causal(norm, mixer, scale, dtype)
     check_attention(norm, mixer, dtype)
-    if isinstance(mixer.attend, GatedAttend | HeadMixingAttend) or isinstance(mixer.position, RelativeOffsetScores):
+    if isinstance(mixer.qkv, QueryValueBias) and type(mixer.qkv.linear) is not nn.Linear:
+        raise NotConverted(f"its qkv has a {type(mixer.qkv.linear).__name__}")
+    other = isinstance(mixer.attend, GatedAttend | HeadMixingAttend)
+    if other or isinstance(mixer.position, RelativeOffsetScores | GridRotation):
         return _fuse_other_maps(norm, mixer, scale, dtype)
     if has_products(mixer):
         return FusedProductAttention(NormAffine.of(norm, HeadSizes.of(mixer).dim), mixer, scale, dtype)
@@ -164,7 +174,7 @@ def _fuse_causal(
 
 def _fuse_other_maps(
     norm: nn.Module, mixer: SelfAttention | WindowAttention, scale: nn.Module, dtype: torch.dtype
-) -> FusedGatedAttention | FusedHeadMixing:
+) -> FusedGatedAttention | FusedHeadMixing | FusedRotaryAttention:
     """Return the fused branch of an attention whose maps are not the softmax alone."""
     position, attend = mixer.position, mixer.attend
     if has_products(mixer):
@@ -176,6 +186,8 @@ def _fuse_other_maps(
         return FusedGatedAttention(*given, attend, position, dtype)
     if isinstance(attend, HeadMixingAttend) and type(position) is NoPosition:
         return FusedHeadMixing(*given, attend, dtype)
+    if isinstance(position, GridRotation) and type(attend) is Attend:
+        return FusedRotaryAttention(*given, position, dtype)
     raise NotConverted(f"its attend is {type(attend).__name__}, with {type(position).__name__}")
 
 

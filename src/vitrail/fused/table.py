@@ -21,6 +21,12 @@ from vitrail.fused.depthwise import (
     fuse_depthwise_mlp,
     fuse_separable_convolution,
 )
+from vitrail.fused.gated_mlp import (
+    GATED_MLP_SEATS,
+    NORMED_GATED_MLP_SEATS,
+    fuse_gated_mlp,
+    gated_mlp_unsupported_reason,
+)
 from vitrail.fused.int8 import int8_attention, int8_mlp
 from vitrail.fused.local_patches import LOCAL_PATCHES_SEATS, FusedLocalPatches
 from vitrail.fused.low_rank import with_products
@@ -31,7 +37,7 @@ from vitrail.fused.spatial_reduction import SPATIAL_REDUCTION_SEATS, fuse_spatia
 from vitrail.fused.token_mlp import TOKEN_MLP_SEATS, fuse_token_mlp, token_mlp_unsupported_reason
 from vitrail.fused.train_ops import TrainOp, train_attention, train_mlp, train_neighborhood
 from vitrail.fused.unsupported import Seats, parts_unsupported_reason
-from vitrail.parts.channel_mixers import MLP
+from vitrail.parts.channel_mixers import MLP, GatedMLP, NormedGatedMLP
 from vitrail.parts.depthwise_mlp import DepthwiseMLP
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.token_mixers.cross_covariance import CrossCovarianceAttention
@@ -134,6 +140,12 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         SEPARABLE_SEATS, last="project", cpu=Conversion(fuse_separable_convolution, ("depthwise",))
     ),
     DepthwiseMLP: MixerOps(DEPTHWISE_MLP_SEATS, last="fc2", cpu=Conversion(fuse_depthwise_mlp, ("depthwise",))),
+    GatedMLP: MixerOps(
+        GATED_MLP_SEATS, limits=gated_mlp_unsupported_reason, last="fc2", cpu=Conversion(fuse_gated_mlp)
+    ),
+    NormedGatedMLP: MixerOps(
+        NORMED_GATED_MLP_SEATS, limits=gated_mlp_unsupported_reason, last="fc2", cpu=Conversion(fuse_gated_mlp)
+    ),
     MLP: MixerOps(
         MLP_SEATS,
         ACTIVATIONS,

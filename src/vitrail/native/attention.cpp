@@ -177,19 +177,44 @@ static void attend(const AttendArgs& a) {
         {a.batch, a.tokens, g.slots, g.groups, g.count}, {g.count, a.heads, g.kinds, g.bias}, a.threads);
 }
 
+// Arguments of `rotate`.
+struct RotateArgs {
+    void* qkv;  // (batch, tokens, 3, heads, width)
+    int batch, tokens, heads, width;
+    const float* cos;  // (tokens, width)
+    const float* sin;
+    int threads;
+};
+
+// Turn queries and keys in place.
+template <class N>
+static void rotate(const RotateArgs& a) {
+    typedef typename N::Item Item;
+    const long line = 3L * a.heads * a.width;
+#pragma omp parallel for schedule(static) num_threads(a.threads)
+    for (long row = 0; row < (long)a.batch * a.tokens; row++) {
+        const long angle = row % a.tokens * a.width;
+        RotatedScores{a.cos + angle, a.sin + angle, 1}.operator()<N>((Item*)a.qkv + row * line, 1, a.heads, a.width);
+    }
+}
+
 extern "C" {
 SIZE_OF(AttendArgs)
 SIZE_OF(AttendCausalArgs)
 SIZE_OF(AttendKeysArgs)
 SIZE_OF(BranchArgs)
 SIZE_OF(CosineBranchArgs)
+SIZE_OF(RotateArgs)
+SIZE_OF(RotatedBranchArgs)
 
-#define FOR(name, N)                                                                      \
-    void vitrail_attend_##name(const AttendArgs& a) { attend<N>(a); }                     \
-    void vitrail_attend_causal_##name(const AttendCausalArgs& a) { causal_attend<N>(a); } \
-    void vitrail_attend_keys_##name(const AttendKeysArgs& a) { keys_attend<N>(a); }       \
-    void vitrail_branch_##name(const BranchArgs& a) { branch<LinearWeights<N>>(a); }      \
-    void vitrail_cosine_branch_##name(const CosineBranchArgs& a) { cosine_branch<LinearWeights<N>>(a); }
+#define FOR(name, N)                                                                                     \
+    void vitrail_attend_##name(const AttendArgs& a) { attend<N>(a); }                                    \
+    void vitrail_attend_causal_##name(const AttendCausalArgs& a) { causal_attend<N>(a); }                \
+    void vitrail_attend_keys_##name(const AttendKeysArgs& a) { keys_attend<N>(a); }                      \
+    void vitrail_branch_##name(const BranchArgs& a) { branch<LinearWeights<N>>(a); }                     \
+    void vitrail_cosine_branch_##name(const CosineBranchArgs& a) { cosine_branch<LinearWeights<N>>(a); } \
+    void vitrail_rotate_##name(const RotateArgs& a) { rotate<N>(a); }                                    \
+    void vitrail_rotated_branch_##name(const RotatedBranchArgs& a) { rotated_branch<LinearWeights<N>>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)

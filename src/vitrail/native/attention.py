@@ -5,7 +5,7 @@ Inference on a CPU, in fp32 or bf16, with fp32 accumulation.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +41,18 @@ class TokenGroups:
         groups, count = self.slots.shape
         bias = {"kinds": self.kinds, "bias": self.bias}
         return Operand("GroupsArgs", slots=self.slots, groups=groups, count=count, padding=self.padding, **bias)
+
+
+class Rotation(NamedTuple):
+    """Angles of the pairs of channels (2 i, 2 i + 1) of each token: `y = cos x + sin swap(x)`.
+
+    Args:
+        cos: `(N, d)` in fp32, cos of the pair's angle for both channels.
+        sin: `(N, d)` in fp32, -sin for the even and sin for the odd channels.
+    """
+
+    cos: Tensor
+    sin: Tensor
 
 
 def lane_bias(bias: Tensor) -> Tensor:
@@ -172,6 +184,36 @@ def cosine_branch(
     branch = nested("BranchArgs", **_branch_fields(x, y, heads, qkv, proj, seating, None))
     call(*(qkv.attention, "cosine_branch", PRODUCTS[x.dtype]), branch=branch, scales=at(scales), norm=norm.operand.args)
     return y
+
+
+def rotated_branch(
+    x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: TokenGroups, norm_eps: float, turn: Rotation
+) -> Tensor:
+    """Return `attention_branch` with turned queries and keys; each slot of a group is the token of that number."""
+    x = x.contiguous()
+    assert turn.cos.shape == turn.sin.shape == (seating.slots.shape[1], proj.inputs // heads), turn.cos.shape
+    y = empty(*x.shape, dtype=x.dtype)
+    branch = nested("BranchArgs", **_branch_fields(x, y, heads, qkv, proj, seating, norm_eps))
+    call(*(qkv.attention, "rotated_branch", PRODUCTS[x.dtype]), branch=branch, cos=at(turn.cos), sin=at(turn.sin))
+    return y
+
+
+def rotate(qkv: Tensor, heads: int, turn: Rotation) -> Tensor:
+    """Turn queries and keys `(B, N, 3 C)` in place, and return them."""
+    batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3 // heads
+    assert qkv.is_contiguous() and turn.cos.shape == turn.sin.shape == (tokens, width), (qkv.shape, turn.cos.shape)
+    call(
+        *("attention", "rotate", qkv.dtype),
+        qkv=at(qkv),
+        batch=batch,
+        tokens=tokens,
+        heads=heads,
+        width=width,
+        cos=at(turn.cos),
+        sin=at(turn.sin),
+        threads=torch.get_num_threads(),
+    )
+    return qkv
 
 
 def _branch_fields(

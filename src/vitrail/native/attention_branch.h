@@ -39,6 +39,36 @@ struct PlainScores {
     void operator()(typename N::Item*, int, int, int) const {}
 };
 
+// Queries and keys whose pairs of channels (2 i, 2 i + 1) are turned by an angle of their slot.
+struct RotatedScores {
+    const float *cos, *sin;  // (count, width): cos and -sin, cos and sin of each pair
+    int count;               // slots of a group
+
+    // rows (some count, 3, heads, width)
+    template <class N>
+    void operator()(typename N::Item* rows, int some, int heads, int width) const {
+        const int dim = heads * width;
+        for (int r = 0; r < some; r++) {
+            const size_t angle = (size_t)(r % count) * width;
+            typename N::Item* row = rows + (size_t)r * 3 * dim;
+            for (int head = 0; head < 2 * heads; head++)  // queries, then keys
+                for (int c = 0; c < width; c += LANES) {
+                    typename N::Item* at = row + head * width + c;
+                    const Vec x = load_partial<N>(at, width - c);
+                    const Vec by = load_partial<Float32>(cos + angle + c, width - c);
+                    const Vec across = load_partial<Float32>(sin + angle + c, width - c);
+                    store_partial<N>(at, x * by + swap_pairs(x) * across, width - c);
+                }
+        }
+    }
+
+    static inline Vec swap_pairs(Vec x) {
+        VecI32 places;
+        for (int i = 0; i < LANES; i++) places[i] = i ^ 1;
+        return __builtin_shuffle(x, places);
+    }
+};
+
 // Queries and keys of unit length, queries times the scale of their head: scores are scaled cosines.
 struct CosineScores {
     const float* scales;  // (heads)
@@ -131,6 +161,18 @@ static void branch(const BranchArgs& a, const Scores& scores = {}, const End& en
         {(const typename X::Item*)a.x, (const typename N::Item*)g.padding, (typename X::Item*)a.y, a.heads, a.width},
         {a.batch, a.tokens, g.slots, g.groups, g.count}, {g.count, a.heads, g.kinds, g.bias}, Weights::of(a.qkv),
         Weights::of(a.proj), a.eps, scores, end, a.threads);
+}
+
+// Arguments of the branch with turned queries and keys.
+struct RotatedBranchArgs {
+    BranchArgs branch;
+    const float* cos;  // (tokens, width)
+    const float* sin;
+};
+
+template <class Weights>
+static void rotated_branch(const RotatedBranchArgs& a) {
+    branch<Weights>(a.branch, RotatedScores{a.cos, a.sin, a.branch.groups.count});
 }
 
 // Arguments of the branch with cosine scores and a norm at its end.

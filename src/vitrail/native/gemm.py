@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
 from vitrail.native.allocator import empty
 from vitrail.native.build import library
@@ -19,7 +20,7 @@ from vitrail.native.ffi import Operand, at, call
 from vitrail.native.norms import LaneNorm, lanes
 from vitrail.native.prototypes import Arguments
 
-PLAIN, GELU, ADD, SQUARED_RELU, QUICK_GELU = 0, 1, 2, 3, 4
+PLAIN, GELU, ADD, SQUARED_RELU, QUICK_GELU, SILU_GATE = 0, 1, 2, 3, 4, 5
 ACTIVATIONS = (GELU, SQUARED_RELU, QUICK_GELU)
 """Epilogues within a branch: the result has the compute dtype."""
 WORD = 4  # bytes of a KPack: the weights of one output in one k-step
@@ -146,18 +147,30 @@ def mlp(
     add: Tensor | None = None,
     norm_eps: float | None = None,
     activation: int = GELU,
+    inner_eps: float | None = None,
 ) -> Tensor:
-    """Return `add + act(norm(x) W1^T + b1) W2^T + b2`; hidden activations stay in the cache.
+    """Return `add + norm2(act(norm(x) W1^T + b1)) W2^T + b2`; hidden activations stay in the cache.
 
-    x, `add` and the result have the residual dtype; the activation is one of `ACTIVATIONS`.
+    Args:
+        x: `(*, in)`, in the residual dtype, as are `add` and the result.
+        first: weights W1; for `SILU_GATE` those of the gate a, then those of the value b.
+        second: weights W2.
+        add: the residual, or None.
+        norm_eps: epsilon of a norm over each row of x (mean 0, variance 1); no norm if None.
+        activation: one of `ACTIVATIONS`, or `SILU_GATE` for `silu(a) b`.
+        inner_eps: epsilon of a norm of the activations; no norm if None.
     """
-    x = x.contiguous()
+    x, gated = x.contiguous(), activation == SILU_GATE
     rows = x.numel() // first.inputs
     if rows < 64 * torch.get_num_threads():  # too few rows to parallelise over: split the outputs
-        between = linear(x, first, activation, norm_eps=norm_eps, dtype=PRODUCTS[x.dtype])
-        return linear(between, second, PLAIN if add is None else ADD, add, dtype=x.dtype)
+        between = linear(x, first, PLAIN if gated else activation, norm_eps=norm_eps, dtype=PRODUCTS[x.dtype])
+        if gated:
+            gate, value = between.float().chunk(2, dim=-1)
+            between = (silu(gate) * value).to(between.dtype)
+        return linear(between, second, PLAIN if add is None else ADD, add, inner_eps, dtype=x.dtype)
     y = empty(*x.shape[:-1], second.outputs, dtype=x.dtype)
-    assert first.takes(x, norm_eps) and type(first) is type(second) and first.outputs == second.inputs
+    assert first.takes(x, norm_eps) and type(first) is type(second)
+    assert first.outputs == (2 * second.inputs if gated else second.inputs), (first.outputs, second.inputs)
     assert first.panels.dtype == second.panels.dtype
     add = _like(add, y)
     call(
@@ -170,6 +183,7 @@ def mlp(
         add=at(add),
         activation=activation,
         eps=eps_or_none(norm_eps),
+        inner_eps=eps_or_none(inner_eps),
         threads=torch.get_num_threads(),
     )
     return y

@@ -103,23 +103,37 @@ static void linear(int epilogue, const Weights& weights, const typename From::It
     });
 }
 
-// y = add + act(norm(x) W1 + b1) W2 + b2 of a block of rows; y has the residual dtype.
+// silu(a) * b of rows (a, b), (count, 2 width), in place: the results are (count, width).
+template <class N>
+static inline void gate_rows(typename N::Item* rows, int count, int width) {
+    for (int r = 0; r < count; r++) {
+        const typename N::Item* from = rows + (size_t)r * 2 * width;
+        typename N::Item* to = rows + (size_t)r * width;
+        for (int c = 0; c < width; c += LANES) {
+            const Vec a = load_partial<N>(from + c, width - c), b = load_partial<N>(from + width + c, width - c);
+            store_partial<N>(to + c, a / (1.0f + N::exponential(-a)) * b, width - c);
+        }
+    }
+}
+
+// y = add + norm2(act(norm(x) W1 + b1)) W2 + b2 of a block of rows; y has the residual dtype.
 template <class From, class Weights, class X = typename Weights::Numbers::Residual>
 static inline void mlp_rows(int activation, const Weights& one, const Weights& two, const typename From::Item* x,
-                            int count, float eps, const typename X::Item* add, typename X::Item* y) {
+                            int count, float eps, float inner_eps, const typename X::Item* add, typename X::Item* y) {
     typedef typename Weights::Numbers N;
     auto* between = scratch<typename N::Item>(6, (size_t)count * one.outputs);
-    layer<From, N>(activation, one, x, count, eps, nullptr, between);
-    layer<N, X>(add == nullptr ? PLAIN : ADD, two, between, count, NO_NORM, add, y);
+    layer<From, N>(activation == SILU_GATE ? PLAIN : activation, one, x, count, eps, nullptr, between);
+    if (activation == SILU_GATE) gate_rows<N>(between, count, two.inputs);
+    layer<N, X>(add == nullptr ? PLAIN : ADD, two, between, count, inner_eps, add, y);
 }
 
 // The same for all rows, in blocks, so that hidden activations stay in the cache.
 template <class Weights, class X = typename Weights::Numbers::Residual>
 static void mlp(int activation, const Weights& one, const Weights& two, const typename X::Item* x, long rows, float eps,
-                const typename X::Item* add, typename X::Item* y, int threads) {
+                float inner_eps, const typename X::Item* add, typename X::Item* y, int threads) {
     parallel_rows(rows, one.outputs * sizeof(*x), threads, [&](long start, int count) {
-        mlp_rows<X>(activation, one, two, x + start * one.inputs, count, eps, moved(add, start * two.outputs),
-                    y + start * two.outputs);
+        mlp_rows<X>(activation, one, two, x + start * one.inputs, count, eps, inner_eps,
+                    moved(add, start * two.outputs), y + start * two.outputs);
     });
 }
 
@@ -199,7 +213,7 @@ static void linear(const LinearArgs& a) {
                      (const typename To::Item*)a.add, (typename To::Item*)a.y, a.threads);
 }
 
-// Arguments of `mlp`: y = add + act(norm(x) W1 + b1) W2 + b2.
+// Arguments of `mlp`: y = add + norm2(act(norm(x) W1 + b1)) W2 + b2.
 struct MlpArgs {
     const void* x;  // (rows, inputs)
     long rows;
@@ -208,13 +222,14 @@ struct MlpArgs {
     const void* add;  // (rows, outputs), or null
     int activation;   // an Epilogue
     float eps;        // of the norm; negative without one
+    float inner_eps;  // of the norm of the activations; negative without one
     int threads;
 };
 
 template <class X, class Weights>
 static void mlp(const MlpArgs& a) {
     mlp<Weights, X>(a.activation, Weights::of(a.first), Weights::of(a.second), (const typename X::Item*)a.x, a.rows,
-                    a.eps, (const typename X::Item*)a.add, (typename X::Item*)a.y, a.threads);
+                    a.eps, a.inner_eps, (const typename X::Item*)a.add, (typename X::Item*)a.y, a.threads);
 }
 
 // Arguments of `post_norm_mlp`: y = x + norm(gelu(x W1 + b1) W2 + b2).

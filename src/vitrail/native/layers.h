@@ -6,8 +6,8 @@
 
 #include "norms.h"
 
-// Activations are within a branch, ADD is at its end.
-enum Epilogue { PLAIN = 0, GELU = 1, ADD = 2, SQUARED_RELU = 3, QUICK_GELU = 4 };
+// Activations are within a branch, ADD is at its end. SILU_GATE, silu(a) b of two halves, is a step of an MLP.
+enum Epilogue { PLAIN = 0, GELU = 1, ADD = 2, SQUARED_RELU = 3, QUICK_GELU = 4, SILU_GATE = 5 };
 
 // Advance a pointer; null stays null.
 template <class Item>

@@ -103,7 +103,7 @@ static void image_mlp(const typename X::Item* x, int batch, int tokens, float ep
         for (int r = 0; r < count; r++)
             normalize_row<X, N>(from + (long)r * channels, channels, stats[(start + r) / tokens],
                                 fresh + (long)r * channels);
-        mlp_rows<N>(GELU, one, two, fresh, count, NO_NORM, from, y + start * channels);
+        mlp_rows<N>(GELU, one, two, fresh, count, NO_NORM, NO_NORM, from, y + start * channels);
     });
 }
 

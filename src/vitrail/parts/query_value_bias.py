@@ -37,6 +37,11 @@ class QueryValueBias(nn.Module):
         return self.linear.out_features
 
     @property
+    def weight(self) -> Tensor:
+        """The weights `(3 C, C)`, as of a linear layer."""
+        return self.linear.weight
+
+    @property
     def bias(self) -> Tensor:
         """Projection of zeros, `(3 C,)`: that of padding."""
         return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
