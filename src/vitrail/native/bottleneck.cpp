@@ -43,7 +43,7 @@ static void convolve(const Convolution<X, N>& conv, const void* add_, void* y_, 
         Item* y = (Item*)y_ + some.first * outputs;
         const Item* add = add_ == nullptr ? nullptr : (const Item*)add_ + some.first * outputs;
         float* taken = moments + ((size_t)some.image * chunks + some.chunk) * MOMENTS * outputs;
-        multiply([=](int row, int held, int c, const Vec* column) {
+        multiply([=](int row, auto held, int c, const Vec* column) {
             ShiftedMoments seen;
             if (row > 0) seen.read(taken + c, outputs);
             for (int r = 0; r < held; r++) {
@@ -233,7 +233,7 @@ static void convolve_shifted(const ConvolveShiftedArgs& a) {
     parallel_lines(conv, a.lines, true, a.threads, [&](Lines some, auto&& multiply) {
         Item* y = (Item*)a.y + some.first * outputs;
         const Item* add = a.add == nullptr ? nullptr : (const Item*)a.add + some.first * outputs;
-        multiply([=](int row, int held, int c, const Vec* column) {
+        multiply([=](int row, auto held, int c, const Vec* column) {
             const Vec shift = load(shifts + c);
             for (int r = 0; r < held; r++) {
                 const size_t at = (size_t)(row + r) * outputs + c;

@@ -11,7 +11,7 @@ static void convolve(const Convolution<N, N>& conv, const float* bias, const flo
     const int outputs = conv.outputs;
     parallel_lines(conv, lines, weight == nullptr, threads, [&](Lines some, auto&& multiply) {
         Item* y = (Item*)y_ + some.first * outputs;
-        multiply([=](int row, int held, int c, const Vec* column) {
+        multiply([=](int row, auto held, int c, const Vec* column) {
             const Vec offset = load(bias + c);
             for (int r = 0; r < held; r++)
                 store_partial<To>(y + (size_t)(row + r) * outputs + c, column[r] + offset, outputs - c);

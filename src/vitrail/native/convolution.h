@@ -20,7 +20,8 @@ struct Pieces {
     int steps;   // k-steps of a piece
 };
 
-// Microkernel: R rows times one panel of V vectors; `epilogue(vector, column)` gets R accumulators of LANES outputs.
+// Microkernel: R rows times one panel of V vectors; `epilogue(vector, column, R)` gets R accumulators of LANES outputs.
+// R is a constant there, so that they stay in registers.
 template <class N, int R, int V, class Epilogue>
 static inline void gathered_microkernel(const typename N::Item* const* rows, Pieces pieces,
                                         const typename N::KPack* panel, Epilogue&& epilogue) {
@@ -38,7 +39,8 @@ static inline void gathered_microkernel(const typename N::Item* const* rows, Pie
                 for (int r = 0; r < R; r++) sum[v][r] = N::add_product(sum[v][r], word[r], panel + v * LANES);
         }
     }
-    for (int v = 0; v < V; v++) epilogue(v, sum[v]);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) epilogue(v, sum[v], std::integral_constant<int, R>());
 }
 
 // The microkernel for `count` <= R rows and `width` <= V vectors.
@@ -105,7 +107,9 @@ static inline void gathered_gemm(const typename N::Item* const* rows, int count,
             const int width = std::min(WIDE, (outputs - p * PANEL + LANES - 1) / LANES);
             for (int r = begin; r < std::min(count, begin + block); r += ROWS) {
                 const int some = std::min(ROWS, count - r);
-                auto emit = [&](int v, const Vec* column) { epilogue(r, some, p * PANEL + v * LANES, column); };
+                auto emit = [&](int v, const Vec* column, auto held) {
+                    epilogue(r, held, p * PANEL + v * LANES, column);
+                };
                 gathered_microkernel_of<N, ROWS, WIDE>(some, width, rows + r, pieces, packed + p * panel, emit);
             }
         }
