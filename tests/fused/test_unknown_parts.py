@@ -37,6 +37,7 @@ NAMES = [
         "igpt",
         "perceiver conv",
         "perceiver original",
+        "retnet",
     ),
 ]
 
@@ -107,8 +108,8 @@ def test_a_new_part_is_named(kind: type) -> None:
     mixer = next(module for name in NAMES for module in small(name).modules() if type(module) is kind)
     columns = [name for name in ("cpu", "int8", "cuda", "train") if getattr(MIXERS[kind], name)]
     assert columns and all(unsupported_reason(mixer, column) is None for column in columns)
-    mixer.gate = nn.Identity()
-    assert all(unsupported_reason(mixer, column) == "unknown part gate" for column in columns)
+    mixer.extra = nn.Identity()
+    assert all(unsupported_reason(mixer, column) == "unknown part extra" for column in columns)
 
 
 def test_a_block_with_a_new_part_is_reported() -> None:

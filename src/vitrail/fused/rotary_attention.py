@@ -1,5 +1,7 @@
 """Fused attention over all tokens with rotary positions, for CPU inference."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -55,13 +57,18 @@ class FusedRotaryAttention(nn.Module):
 
 
 def rotation_of(position: GridRotation, grid: Grid) -> Rotation:
-    """Return the angles of a rotation: it turns the pair (1, 0) to (cos, sin).
+    """Return the angles of a rotation on a grid.
 
     Example:
         >>> rotation_of(GridRotation(4, reference=2), Grid(1, 1, prefix=1)).cos.tolist()
         [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
     """
-    unit = torch.zeros(1, 1, grid.tokens, position.head_dim)
+    return rotation_by(lambda x: position.rotate(x, x, grid)[0], grid.tokens, position.head_dim)
+
+
+def rotation_by(turn: Callable[[Tensor], Tensor], tokens: int, width: int) -> Rotation:
+    """Return the angles of a function that turns pairs of channels, `(1, 1, N, d)`: (1, 0) becomes (cos, sin)."""
+    unit = torch.zeros(1, 1, tokens, width)
     unit[..., ::2] = 1
-    cos, sin = position.rotate(unit, unit, grid)[0][0, 0].unflatten(-1, (-1, 2)).unbind(-1)  # (N, d / 2) each
+    cos, sin = turn(unit)[0, 0].unflatten(-1, (-1, 2)).unbind(-1)  # (N, d / 2) each
     return Rotation(cos.repeat_interleave(2, -1).contiguous(), torch.stack([-sin, sin], -1).flatten(-2).contiguous())

@@ -33,6 +33,7 @@ from vitrail.fused.low_rank import with_products
 from vitrail.fused.mlp import MLP_SEATS, mlp_unsupported_reason
 from vitrail.fused.neighborhood import NEIGHBORHOOD_SEATS, fuse_neighborhood
 from vitrail.fused.pooling import fuse_channel_mlp, fuse_pooling
+from vitrail.fused.retention import RETENTION_SEATS, FusedRetention, retention_unsupported_reason
 from vitrail.fused.spatial_reduction import SPATIAL_REDUCTION_SEATS, fuse_spatial_reduction
 from vitrail.fused.token_mlp import TOKEN_MLP_SEATS, fuse_token_mlp, token_mlp_unsupported_reason
 from vitrail.fused.train_ops import TrainOp, train_attention, train_mlp, train_neighborhood
@@ -44,6 +45,7 @@ from vitrail.parts.token_mixers.cross_covariance import CrossCovarianceAttention
 from vitrail.parts.token_mixers.local_patch_interaction import LocalPatchInteraction
 from vitrail.parts.token_mixers.neighborhood_attention import NeighborhoodAttention
 from vitrail.parts.token_mixers.pooling import Pooling
+from vitrail.parts.token_mixers.retention import Retention
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.parts.token_mixers.separable_convolution import SeparableConvolution
 from vitrail.parts.token_mixers.spatial_reduction_attention import SpatialReductionAttention
@@ -126,6 +128,12 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         last="proj",
         cpu=Conversion(fuse_neighborhood, ("neighborhood",)),
         train=train_neighborhood,
+    ),
+    Retention: MixerOps(
+        RETENTION_SEATS,
+        limits=retention_unsupported_reason,
+        last="proj",
+        cpu=Conversion(FusedRetention, ("retention",)),
     ),
     Pooling: MixerOps({}, cpu=Conversion(fuse_pooling, ("pooling",))),
     TokenMLP: MixerOps(

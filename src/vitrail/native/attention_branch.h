@@ -41,24 +41,27 @@ struct PlainScores {
 
 // Queries and keys whose pairs of channels (2 i, 2 i + 1) are turned by an angle of their slot.
 struct RotatedScores {
-    const float *cos, *sin;  // (count, width): cos and -sin, cos and sin of each pair
+    const float *cos, *sin;  // (count, width): cos of each pair twice; -sin and sin of each pair
     int count;               // slots of a group
 
     // rows (some count, 3, heads, width)
     template <class N>
     void operator()(typename N::Item* rows, int some, int heads, int width) const {
-        const int dim = heads * width;
         for (int r = 0; r < some; r++) {
             const size_t angle = (size_t)(r % count) * width;
-            typename N::Item* row = rows + (size_t)r * 3 * dim;
+            typename N::Item* row = rows + (size_t)r * 3 * heads * width;
             for (int head = 0; head < 2 * heads; head++)  // queries, then keys
-                for (int c = 0; c < width; c += LANES) {
-                    typename N::Item* at = row + head * width + c;
-                    const Vec x = load_partial<N>(at, width - c);
-                    const Vec by = load_partial<Float32>(cos + angle + c, width - c);
-                    const Vec across = load_partial<Float32>(sin + angle + c, width - c);
-                    store_partial<N>(at, x * by + swap_pairs(x) * across, width - c);
-                }
+                turn<N>(row + head * width, width, cos + angle, sin + angle);
+        }
+    }
+
+    // One query or key, in place.
+    template <class N>
+    static inline void turn(typename N::Item* x, int width, const float* cos, const float* sin) {
+        for (int c = 0; c < width; c += LANES) {
+            const Vec some = load_partial<N>(x + c, width - c), by = load_partial<Float32>(cos + c, width - c);
+            const Vec across = load_partial<Float32>(sin + c, width - c);
+            store_partial<N>(x + c, some * by + swap_pairs(some) * across, width - c);
         }
     }
 
