@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from vitrail.cli import main
+from vitrail.errors import VitrailError
 from vitrail.layouts import TokenSequence
 from vitrail.models import create_model
 from vitrail.weights.formats import write_as
@@ -237,3 +239,52 @@ def test_a_folder_of_transformers_is_recovered(tmp_path, make):
     )
     state = theirs.state_dict()
     assert written and all(torch.equal(state[key], value) for key, value in written.items())
+
+
+UNTIED = {
+    "gpt": (lambda: _gpt(), "openai_gpt", {**SIZES, "max_length": 20}, "lm_head.weight"),
+    "gpt2": (lambda: _gpt2(), "gpt2", {**SIZES, "max_length": 20}, "lm_head.weight"),
+    "bert": (
+        lambda: _bert("BertForMaskedLM"),
+        *("bert_tiny", {**BERT, "head": "masked"}, "cls.predictions.decoder.weight"),
+    ),
+    "convbert": (lambda: _convbert(), "conv_bert_base", {**BERT, "kernel_size": 5}, "generator_lm_head.weight"),
+    "marian": (lambda: _marian("swish"), "opus_mt_en_de", {**SIZES, "hidden": 64}, "lm_head.weight"),
+}
+
+
+@pytest.mark.parametrize("name", UNTIED)
+def test_an_output_layer_of_its_own_is_refused(name):
+    """`tie_word_embeddings=False`: the second table may equal the first; if it does not, the logits would be others."""
+    make, variant, fields, key = UNTIED[name]
+    state = {k: value.clone() for k, value in make().state_dict().items()}
+    load_weights(create_model(variant, **fields), state)
+    state[key][3] += 0.1
+    with pytest.raises(VitrailError, match=f"has a {key} of its own"):
+        load_weights(create_model(variant, **fields), state, strict=False)
+
+
+def test_an_output_layer_of_its_own_does_not_matter_to_a_classifier():
+    state = dict(_bert("BertForMaskedLM").state_dict())
+    state["cls.predictions.decoder.weight"] = state["cls.predictions.decoder.weight"] + 0.1
+    ours = create_model("bert_tiny", **BERT, head="classes", num_classes=3)
+    report = load_weights(ours, state, strict=False)
+    assert report.missing and all(key.startswith("head.") for key in report.missing)
+
+
+@pytest.mark.parametrize("task", ["SequenceClassification", "QuestionAnswering"])
+def test_a_head_of_another_task_is_not_left_out(task, tmp_path):
+    """Under a prefix, the tensors without the head are a whole model of ours."""
+    config = transformers.GPT2Config(
+        n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=20, pad_token_id=0, bos_token_id=0, eos_token_id=0
+    )
+    getattr(transformers, f"GPT2For{task}")(config).save_pretrained(tmp_path)
+    with pytest.raises(VitrailError, match=f"architectures=GPT2For{task}"):
+        from_checkpoint(tmp_path)
+
+
+def test_a_model_of_texts_is_converted_by_the_command(tmp_path, capsys):
+    """The report names the fields that differ from the variant; texts have no preprocessing of images."""
+    _gpt2().save_pretrained(tmp_path / "theirs")
+    assert main(["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "ours")]) == 0
+    assert "weights of gpt2, dim=32, depth=2" in capsys.readouterr().out

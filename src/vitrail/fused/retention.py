@@ -34,7 +34,8 @@ class FusedRetention(nn.Module):
             raise NotConverted(f"bf16 needs even widths, got {dim}, and heads of {width} and {wide}")
         parts = [affine.folded(layer) for layer in (mixer.q, mixer.k, mixer.v, mixer.gate)]
         parts[1] = parts[1][0] * width**-0.5, parts[1][1] * width**-0.5
-        self.rows = pack_linear(*(torch.cat(values) for values in zip(*parts, strict=True)), dtype)
+        weight, bias = (torch.cat(values) for values in zip(*parts, strict=True))
+        self.rows = pack_linear(weight, bias, dtype)
         self.proj = pack_linear(*scaled(mixer.proj, scale), dtype)
         self.eps, self.inner_eps, self.heads, self.width, self.dtype = affine.eps, mixer.eps, heads, width, dtype
         self.tables: GridCache[int, tuple[Rotation, Decay]] = GridCache()

@@ -132,6 +132,8 @@ def _replaced(model: Model) -> dict[str, Any]:
     """Return the fields of a model's config that differ from its variant."""
     own, published = vars(model.config), vars(make_config(model.variant))
     fields = {field: value for field, value in own.items() if value != published[field] and field != "preprocess"}
+    if "preprocess" not in own:  # a model of texts
+        return fields
     size = own["preprocess"].size
     return fields if size == published["preprocess"].size else {**fields, "image_size": size}
 

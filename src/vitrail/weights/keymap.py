@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vitrail.weights.key_pattern import Binding, Pattern
-from vitrail.weights.transforms import SAME, Transform
+from vitrail.weights.transforms import SAME, Copy, Transform
 
 _compiled = cache(Pattern)
 
@@ -96,11 +97,13 @@ class ConvertedState:
         tensors: by new key.
         unexpected: source keys that no rule matches.
         incomplete: source keys of a rule whose other keys are missing.
+        differing: source keys that should be copies of a tensor, and are not.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
 
 
 def renamed(said: Mapping[str, Any], **theirs: str) -> dict[str, Any]:
@@ -130,7 +133,19 @@ def _apply(rules: Iterable[Rule], tensors: Mapping[str, Tensor], side: int, conf
             result.unexpected.append(key)
     for (number, binding), found in groups.items():
         _convert(rules[number], binding, found, tensors, side, config, result)
+    for (number, _), found in groups.items():
+        operation: Any = rules[number].operation
+        if isinstance(operation, Copy):
+            mine = result.tensors.get(operation.of)
+            result.differing += [key for key in found.values() if mine is not None and not _equal(tensors[key], mine)]
     return result
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors hold the same numbers; of meta tensors only the shapes are known."""
+    if one.shape != other.shape or one.is_meta or other.is_meta:
+        return one.shape == other.shape
+    return one.data_ptr() == other.data_ptr() or torch.equal(one, other.to(one.dtype))
 
 
 def _convert(

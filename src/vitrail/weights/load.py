@@ -93,6 +93,7 @@ def load_weights(model: Model, source: Source, *, strict: bool = True, new_head:
     found = detect(checkpoint.tensors, checkpoint.origin)
     if found.format.reads_config:
         found = found._replace(mapped=found.format.read(checkpoint.tensors, getattr(model, "config", None)))
+    _refuse_other_copies(found, checkpoint.origin, model)
     edits = _new_edits(model, checkpoint)
     if fills_backbone_only(model, found.mapped.tensors):
         _refuse_edits(edits, checkpoint.origin, "they are those of a whole model, and only its backbone is taken")
@@ -123,6 +124,22 @@ def load_weights(model: Model, source: Source, *, strict: bool = True, new_head:
     urgent = report.kept or report.missing or report.differs
     log.log(logging.WARNING if urgent else logging.INFO, "%s", report)
     return report
+
+
+def _refuse_other_copies(found: Detected, origin: str, model: Model) -> None:
+    """Refuse a checkpoint whose tensors are not tied as the architecture ties them; a classifier does not read these.
+
+    Raises:
+        VitrailError: a tensor that should be a copy of another one differs from it.
+    """
+    classifier = any(key.startswith("head.linear.") for key in model.state_dict())
+    if found.mapped.differing and not classifier:
+        first = found.mapped.differing[0]
+        raise VitrailError(
+            f"{origin} has a {first} of its own (tie_word_embeddings=False); the architectures here compute\n"
+            f"{' and '.join(found.format.families)} with one table of words for input and output.\n"
+            "The outputs would not be those of the weights. No architecture of ours has this."
+        )
 
 
 def _new_edits(model: Model, checkpoint: RawCheckpoint) -> tuple[Edit, ...]:

@@ -45,6 +45,12 @@ FIXED: dict[str, tuple[Any, ...]] = {
 }
 """Fields with one value that our architectures compute."""
 
+TASKS = (
+    *("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice", "DoubleHeads"),
+    *("NextSentencePrediction", "SemanticSegmentation", "ObjectDetection", "DepthEstimation", "UniversalSegmentation"),
+)
+"""Parts of the names of transformers' classes with heads that must not be left out."""
+
 OF_ONE: dict[str, frozenset[str]] = {
     "poolformer": frozenset(("patch_size", "stride")),
     "reformer": frozenset(
@@ -80,7 +86,14 @@ def unsupported_fields(config: Mapping[str, Any], described: Mapping[str, Any], 
         allowed = (described[key],) if key in described else FIXED.get(key, (value,))
         if value not in allowed:
             wrong.append(f"{key}={value}")
-    return wrong
+    return wrong + _other_heads(config, described)
+
+
+def _other_heads(config: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:
+    """Return the classes that a `config.json` states whose heads are for another task than ours."""
+    stated, own = config.get("architectures"), str(described.get("architectures"))
+    names = [str(name) for name in stated] if isinstance(stated, list) else []
+    return [f"architectures={name}" for name in names if any(task in name and task not in own for task in TASKS)]
 
 
 def unknown_fields(config: Mapping[str, Any], described: Mapping[str, Any], carried: frozenset[str]) -> list[str]:

@@ -50,6 +50,17 @@ class Drop:
         return ()
 
 
+class Copy(Drop):
+    """A second key of one tensor: an output layer that is the word table. Compared when read, never written.
+
+    Args:
+        of: our key of the tensor.
+    """
+
+    def __init__(self, of: str):
+        self.of = of
+
+
 class OldName:
     """Key of older files of the library: read, never written."""
 

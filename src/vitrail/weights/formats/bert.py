@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.transforms import DROP, Concat
+from vitrail.weights.transforms import DROP, Concat, Copy
 
 if TYPE_CHECKING:
     from vitrail.models.bert import BertConfig
@@ -34,7 +34,8 @@ def _words(ours: str) -> tuple[Rule, ...]:
     return (
         Rule("cls.predictions.transform.{dense|LayerNorm}.{weight|bias}", ours + ".transform.{0|2}.{weight|bias}"),
         Rule("cls.predictions.bias", ours + ".bias"),
-        Rule("cls.predictions.decoder.{weight|bias}", (), DROP),
+        Rule("cls.predictions.decoder.weight", (), Copy(EMBEDDING + ".words.weight")),
+        Rule("cls.predictions.decoder.bias", (), Copy(ours + ".bias")),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.transforms import DROP, Concat, Tensors
+from vitrail.weights.transforms import DROP, Concat, Copy, Tensors
 
 _BLOCK = "backbone.stages.0.blocks.{i}"
 _EMBEDDING = "backbone.embedding"
@@ -43,7 +43,7 @@ _RULES = (
     Rule(_LAYER + ".output.LayerNorm.{weight|bias}", _BLOCK + ".norm2.{weight|bias}"),
     Rule(_LAYER + ".{intermediate|output}.dense.{weight|bias}", _BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
     Rule("generator_predictions.{dense|LayerNorm}.{weight|bias}", "head.transform.{0|2}.{weight|bias}"),
-    Rule("generator_lm_head.weight", (), DROP),  # the word table, stored once
+    Rule("generator_lm_head.weight", (), Copy(_EMBEDDING + ".words.weight")),
     Rule("generator_lm_head.bias", "head.bias"),
 )
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.transforms import DROP, Kernel
+from vitrail.weights.transforms import DROP, Copy, Kernel
 
 _BLOCK = "backbone.stages.0.blocks.{i}"
 _LAYER = "(transformer.)h.{i}"
@@ -22,7 +22,7 @@ def _rules(words: str, positions: str) -> tuple[Rule, ...]:
         Rule(_LAYER + ".{ln_1|ln_2}.{weight|bias}", _BLOCK + ".{norm1|norm2}.{weight|bias}"),
         Rule(f"{_LAYER}.{attention}.{{weight|bias}}", f"{_BLOCK}.{channels}.{{weight|bias}}", Kernel()),
         Rule(_LAYER + ".attn.{bias|masked_bias}", (), DROP),
-        Rule("lm_head.weight", (), DROP),  # the word table, stored once
+        Rule("lm_head.weight", (), Copy("backbone.embedding.words.weight")),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.transforms import DROP, Concat, Tensors
+from vitrail.weights.transforms import DROP, Concat, Copy, Tensors
 
 
 class Row:
@@ -38,8 +38,9 @@ _KV = tuple(f"{_CROSS}.{part}_proj.{{weight|bias}}" for part in "kv")
 
 _RULES = (
     Rule("model.shared.weight", "embedding.words.weight"),
-    Rule("model.{encoder|decoder}.{embed_tokens|embed_positions}.weight", (), DROP),
-    Rule("lm_head.weight", (), DROP),
+    Rule("model.{encoder|decoder}.embed_tokens.weight", (), Copy("embedding.words.weight")),
+    Rule("model.{encoder|decoder}.embed_positions.weight", (), DROP),
+    Rule("lm_head.weight", (), Copy("embedding.words.weight")),
     Rule("final_logits_bias", "head.bias", Row()),
     *_stack("encoder", "encoder"),
     *_stack("decoder", "decoder"),
