@@ -1,5 +1,7 @@
 """Loading into a model of other sizes, and the reason when it cannot be."""
 
+import shutil
+
 import pytest
 import torch
 from small_peers import PAIRS, SWIN, VIT, logits
@@ -244,3 +246,17 @@ def test_the_trained_vit_predicts_the_classes_of_timm(shared):
     assert (got - expected).abs().max() / expected.abs().max() <= 1e-5
     assert torch.equal(got.argmax(1), expected.argmax(1))
     assert protocol["mean"] == ours.preprocess.mean and protocol["crop_pct"] == ours.preprocess.crop
+
+
+def test_the_folder_of_a_run_is_a_source(tmp_path):
+    """Its best weights, else the last ones; other commands take such a folder too."""
+    model = create_model("vit_tiny_patch16_224", depth=1, dim=24, num_heads=2, image_size=32, num_classes=3)
+    for place in ("best", "last"):
+        save_model(model, tmp_path / "run" / "weights" / place)
+        other = create_model("vit_tiny_patch16_224", depth=1, dim=24, num_heads=2, image_size=32, num_classes=3)
+        load_weights(other, tmp_path / "run")
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+        shutil.rmtree(tmp_path / "run")
+    with pytest.raises(VitrailError, match="holds no checkpoint"):
+        (tmp_path / "run" / "weights").mkdir(parents=True)
+        load_weights(model, tmp_path / "run")

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitrail.inference.model_loading import find_model, model_folder
+from vitrail.inference.model_loading import find_model
 from vitrail.models import catalogue, create_model
 from vitrail.parts.model import Model
 from vitrail.training.config import parse_overrides
+from vitrail.weights.folder import model_folder
 from vitrail.weights.load import load_weights
 
 

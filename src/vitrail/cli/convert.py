@@ -51,9 +51,9 @@ class Convert:
 
     def run(self) -> int:
         """Convert and print a report."""
-        from vitrail.inference.model_loading import model_folder
         from vitrail.training.config import parse_overrides
         from vitrail.weights.convert import convert
+        from vitrail.weights.folder import model_folder
 
         words = ["vitrail", "convert", self.source, "--to", self.to, "--out", str(self.out)]
         words += ["--model", self.model] if self.model else []

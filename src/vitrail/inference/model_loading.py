@@ -18,13 +18,11 @@ from vitrail.parts.model import Model
 from vitrail.tasks import DEFAULT, task_name
 from vitrail.text.reading import read_vocabulary
 from vitrail.text.vocabulary import Vocabulary
-from vitrail.weights.folder import is_model_folder, load_model
+from vitrail.weights.folder import is_model_folder, load_model, model_folder
 from vitrail.weights.from_checkpoint import from_checkpoint
 
 ModelSource = nn.Module | str | PathLike[str]
 """A model, a model folder, a run folder, a name in the catalogue, or `hf:org/name@revision`."""
-
-BEST, LAST = Path("weights/best"), Path("weights/last")
 
 
 def find_model(
@@ -91,20 +89,6 @@ def _filled(name: str | None, weights: str, headless: bool) -> Any:
             f"{weights} has no head, so it has no answers. Train one: vitrail train DATA --model {name} --weights ..."
         )
     return model
-
-
-def model_folder(source: str) -> str:
-    """Return the model folder of a run folder; any other source is returned unchanged.
-
-    Example:
-        >>> model_folder("models/none")
-        'models/none'
-    """
-    folder = Path(source)
-    for place in (BEST, LAST):
-        if not is_model_folder(folder) and is_model_folder(folder / place):
-            return str(folder / place)
-    return source
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -10,14 +10,13 @@ from typing import Any
 import yaml
 
 from vitrail.errors import DataError, VitrailError
-from vitrail.inference.model_loading import model_folder
 from vitrail.tasks import DEFAULT, TASKS, find_task
 from vitrail.tasks.evaluation_file import read_evaluation
 from vitrail.tasks.results import Evaluation
 from vitrail.tasks.task import MetricSpec
 from vitrail.training.config import config_class
 from vitrail.training.run_dir import CONFIG, ENVIRONMENT, EVALUATION, SUMMARY
-from vitrail.weights.folder import is_model_folder
+from vitrail.weights.folder import is_model_folder, model_folder
 
 METRICS = "metrics.jsonl"
 

@@ -168,6 +168,20 @@ def is_model_folder(folder: str | Path) -> bool:
     return (Path(folder) / MANIFEST).is_file() and (Path(folder) / CONFIG).is_file()
 
 
+def model_folder(source: str) -> str:
+    """Return the model folder of a run folder; any other source is returned unchanged.
+
+    Example:
+        >>> model_folder("models/none")
+        'models/none'
+    """
+    folder = Path(source)
+    for place in ("weights/best", "weights/last"):
+        if not is_model_folder(folder) and is_model_folder(folder / place):
+            return str(folder / place)
+    return source
+
+
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write a safetensors file; a full disk raises the error of `full_disk`."""
     path = Path(path)

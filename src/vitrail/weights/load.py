@@ -17,6 +17,7 @@ from vitrail.weights.adapt import Adapted, adapt
 from vitrail.weights.backbone_weights import classifier_of, fills_backbone_only, move_backbone
 from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
 from vitrail.weights.detect import Detected, detect, looks_like, narrow
+from vitrail.weights.folder import model_folder
 from vitrail.weights.manifest import MANIFEST, verify
 from vitrail.weights.metadata import override_words
 from vitrail.weights.pretrained import PRETRAINED, pinned_weights
@@ -74,8 +75,8 @@ def load_weights(model: Model, source: Source, *, strict: bool = True, new_head:
 
     Args:
         model: a model from `create_model`; it is changed only if everything fits.
-        source: a file, a folder, `hf:org/name@revision`, `pretrained` (the public weights of the model's variant), a
-            state dict, or a `RawCheckpoint`.
+        source: a file, a folder, a run folder (its best weights), `hf:org/name@revision`, `pretrained` (the public
+            weights of the model's variant), a state dict, or a `RawCheckpoint`.
         strict: whether missing and unexpected keys are an error.
         new_head: whether a head that the checkpoint does not have is initialised with zeros.
 
@@ -200,7 +201,7 @@ class _Misfits:
 
 
 def read_source(source: Source, variant: str | None = None) -> RawCheckpoint:
-    """Read a file, a folder, a hub id or a state dict; a model folder is checked against its manifest first.
+    """Read a file, a folder, a run (its best weights), a hub id or a state dict; a model folder is checked first.
 
     Args:
         source: the checkpoint; `pretrained` is the public one of the variant.
@@ -220,6 +221,7 @@ def _read(source: str | Path | Mapping[str, Tensor], variant: str | None) -> Raw
         source = pinned_weights(variant)
     if isinstance(source, Mapping):
         return RawCheckpoint(dict(source), "state dict")
+    source = model_folder(str(source))
     if (Path(source) / MANIFEST).is_file():
         verify(source)
     return read_checkpoint(source)
