@@ -9,7 +9,7 @@ from small_peers import PAIRS, difference, logits
 
 from vitrail.cli import main
 from vitrail.errors import VitrailError
-from vitrail.models import create_model, family_of, make_config
+from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.weights.convert import convert
 from vitrail.weights.folder import load_model, save_model
 from vitrail.weights.formats import FORMATS, write_as
@@ -243,9 +243,35 @@ def test_a_transformers_bit_with_other_padding_is_refused(tmp_path):
 
 def test_fields_that_the_tensors_contradict_are_refused():
     state = own_model("swin").state_dict()
-    assert "Nothing is resized" in refusal(state, SWIN[0], window_size=7)
+    message = refusal(state, SWIN[0], window_size=7)
+    assert "with window_size=7: backbone" in message and "Nothing is resized here. Leave out the fields" in message
     assert "does not fit" in refusal(state, SWIN[0], depths=(1, 1))
     assert "looks like vitrail's" not in refusal(state, SWIN[0], edge="nowhere")
+
+
+def test_a_size_that_is_not_recovered_is_not_blamed_on_fields_that_nobody_gave(monkeypatch):
+    monkeypatch.setattr("vitrail.weights.from_checkpoint.differing_fields", lambda ours, config: {})
+    message = refusal(create_model("vit_tiny_patch16_224", num_classes=7).state_dict(), "vit_tiny_patch16_224")
+    assert "head.linear.weight, 7 classes in the checkpoint, 1,000 in the model" in message
+    assert "Give the field of this size" in message and "given" not in message and "Leave out" not in message
+
+
+def _families_with_classes() -> dict[str, str]:
+    """Return the first variant of each family whose config has a number of classes."""
+    first: dict[str, str] = {}
+    for name in catalogue():
+        if hasattr(make_config(name), "num_classes"):
+            first.setdefault(family_of(name), name)
+    return first
+
+
+@pytest.mark.parametrize("name", _families_with_classes().values())
+def test_the_number_of_classes_is_recovered_from_every_head(name):
+    config = make_config(name)
+    head = {"head": "classes"} if hasattr(config, "head") else {}
+    with torch.device("meta"):
+        state = create_model(name, num_classes=37, **head).state_dict()
+    assert differing_fields(state, config) == {"num_classes": 37, **head}
 
 
 def test_a_swin_with_other_padding_is_not_exported_to_transformers(tmp_path):

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 from small_peers import difference
 
+from vitrail.cli import main
+from vitrail.inference.model_loading import find_model
 from vitrail.models import create_model
 from vitrail.weights.formats import write_as
 from vitrail.weights.load import load_weights
@@ -67,3 +69,20 @@ def test_its_files_and_the_authors_are_read(tmp_path: Path) -> None:
     report = load_weights(again, write_as("official", "segformer", model.state_dict(), model.config))
     assert report.format == "official"
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("labels", "width"), [(5, 256), (150, 256), (19, 32)])
+@torch.no_grad()
+def test_a_folder_of_any_number_of_labels_and_any_decoder_width(labels: int, width: int, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SegformerConfig(num_labels=labels, decoder_hidden_size=width)
+    theirs = transformers.SegformerForSemanticSegmentation(config).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    model: Any = find_model(str(tmp_path / "theirs"), None, "cpu")
+    assert (model.variant, model.config.num_classes, model.config.channels) == ("segformer_b0", labels, width)
+    images = torch.randn(1, 3, 64, 64)
+    assert difference(model.head(model.backbone(images)), theirs(images).logits) < 1e-5
+    if labels == 5:
+        assert main(["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "ours")]) == 0
+        converted: Any = find_model(str(tmp_path / "ours"), None, "cpu")
+        assert converted.config == model.config

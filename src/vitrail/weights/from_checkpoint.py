@@ -81,7 +81,7 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     name = _choose(variant, names, checkpoint, found, said)
     values, notes = _fields(ours, name, said, fields, checkpoint.origin)
     model: Any = create_model(name, **values)
-    _fill(model, checkpoint, found)
+    _fill(model, checkpoint, found, fields)
     classes = getattr(model.config, "num_classes", None)
     model.labels = said.labels if said.labels and len(said.labels) == classes else None
     notes += [
@@ -187,8 +187,15 @@ def _untold(config: Any, own: Mapping[str, Any]) -> list[str]:
     return ["num_heads"] * heads + ["dilations"] * dilations
 
 
-def _fill(model: Model, checkpoint: RawCheckpoint, found: Detected) -> None:
-    """Load the weights into the model, and raise an error if it is not the same model."""
+def _fill(model: Model, checkpoint: RawCheckpoint, found: Detected, given: Mapping[str, Any]) -> None:
+    """Load the weights into the model, and raise an error if it is not the same model.
+
+    Args:
+        model: the model that the tensors and the fields describe.
+        checkpoint: the weights.
+        found: their format.
+        given: the fields of the caller.
+    """
     wrong = contradictions(checkpoint.config, found.format, model.config)
     if wrong:
         raise VitrailError(
@@ -196,9 +203,14 @@ def _fill(model: Model, checkpoint: RawCheckpoint, found: Detected) -> None:
             "Its answers would not be those of the weights. No architecture of ours has this."
         )
     report = load_weights(model, checkpoint)
-    resized = [*report.adapted, *report.kept]
+    resized = {**report.adapted, **report.kept}
     if resized:
+        key, how = next(iter(resized.items()))
+        fields = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        cause = f"with {fields}" if fields else "with the sizes that could be read from it"
+        remedy = "Leave out the fields that tensors tell" if fields else "Give the field of this size"
         raise VitrailError(
-            f"{checkpoint.origin} has other sizes than {model.variant} with the given fields, first {resized[0]}.\n"
-            "Nothing is resized here: leave fields out that tensors tell, or use vitrail.load_weights."
+            f"{checkpoint.origin} has other sizes than {model.variant} {cause}: {key}, {how}.\n"
+            f"Nothing is resized here. {remedy}, or resize with"
+            f" vitrail.load_weights(create_model({model.variant!r}, ...), source)."
         )

@@ -16,6 +16,13 @@ _REDUCTION = re.compile(r"backbone\.stages\.(\d+)\.blocks\.\d+\.token_mixer\.red
 _PEG = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.conv\.weight")
 _UNIT = re.compile(r"backbone\.stages\.\d+\.entry\.conv1\.weight")
 
+# The layer of each head that has a row per class, and how many of its rows are no class.
+_CLASS_ROWS = {
+    "head.linear.weight": 0,
+    "head.main.classifier.weight": 0,  # segmenters
+    "head.roi_heads.box_predictor.cls_score.weight": 1,  # detectors: the background
+}
+
 
 def differing_fields(ours: Mapping[str, Tensor], config: object) -> dict[str, Any]:
     """Return the config fields in which tensors differ from a config, as far as shapes determine them.
@@ -70,8 +77,11 @@ def _as_backbone(key: str) -> str:
 
 
 def _num_classes(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
-    without = None if "head" in stated else 0  # a text model may have another head
-    return shapes.get("head.linear.weight", (without,))[0]
+    """Return the rows of the last layer; 0 without a head, unless the model may have another one or always has one."""
+    for key, others in _CLASS_ROWS.items():
+        if key in shapes:
+            return shapes[key][0] - others
+    return None if "head" in stated or isinstance(stated.get("backbone"), str) else 0
 
 
 def _in_channels(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
@@ -224,9 +234,9 @@ def _image_size(shapes: Shapes, stated: Mapping[str, Any]) -> int | None:
     return None if -(-stated["image_size"] // pixels) == side else side * pixels
 
 
-def _rows(key: str, axis: int = 0) -> Callable[[Shapes, Mapping[str, Any]], int | None]:
-    """Return a function for the size of one axis of a table or a layer."""
-    return lambda shapes, stated: shapes[key][axis] if key in shapes else None
+def _rows(*keys: str, axis: int = 0) -> Callable[[Shapes, Mapping[str, Any]], int | None]:
+    """Return a function for the size of one axis of a table or a layer, the first of these keys that there is."""
+    return lambda shapes, stated: next((shapes[key][axis] for key in keys if key in shapes), None)
 
 
 def _head(shapes: Shapes, stated: Mapping[str, Any]) -> str:
@@ -255,10 +265,14 @@ def _form(shapes: Shapes, stated: Mapping[str, Any]) -> str:
     return "marian" if "head.bias" in shapes else "paper"
 
 
+_FUSED, _LEVEL = "head.main.decoder.fuse.conv.weight", "head.fpn.inner_blocks.0.0.weight"
+
 _SIZES = ("dim", "dims", "depth", "depths")
 
 _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "num_classes": _num_classes,
+    "channels": _rows(_FUSED, _LEVEL),
+    "auxiliary_channels": _rows("head.auxiliary.classifier.weight", axis=1),
     "in_channels": _in_channels,
     "dim": _dim,
     "dims": _dims,
