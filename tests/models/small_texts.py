@@ -29,6 +29,8 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "bert classes": ("bert_tiny", {**_BERT, "head": "classes", "num_classes": 3}),
     "bert vector": ("all_minilm_l6_v2", _BERT),
     "albert": ("albert_base_v2", {**_BERT, "word_dim": 16}),
+    "albert masked": ("albert_base_v2", {**_BERT, "word_dim": 16, "head": "masked"}),
+    "albert classes": ("albert_base_v2", {**_BERT, "word_dim": 16, "head": "classes", "num_classes": 3}),
     "convbert": ("conv_bert_base", {**_BERT, "kernel_size": 3}),
     "gpt": ("openai_gpt", {**_SIZES, "max_length": 20}),
     "gpt2": ("gpt2", {**_SIZES, "max_length": 20}),

@@ -1,5 +1,6 @@
 """Text models answer as transformers' do, with the weights of its state dict."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -48,12 +49,13 @@ def _gpt():
     return _scaled(transformers.OpenAIGPTLMHeadModel(config))
 
 
-def _albert():
+def _albert(kind: str = "AlbertForPreTraining"):
     config = transformers.AlbertConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=50, embedding_size=16,
         max_position_embeddings=20, intermediate_size=64, bos_token_id=2, eos_token_id=3,
+        num_labels=2 if kind == "AlbertForPreTraining" else 3,
     )  # fmt: skip
-    return _scaled(transformers.AlbertForPreTraining(config))
+    return _scaled(getattr(transformers, kind)(config))
 
 
 def _convbert():
@@ -108,12 +110,14 @@ ENCODERS = {
     "BertForMaskedLM": ("bert_tiny", {"head": "masked"}),
     "BertForSequenceClassification": ("bert_tiny", {"head": "classes", "num_classes": 3}),
     "AlbertForPreTraining": ("albert_base_v2", {"word_dim": 16}),
+    "AlbertForMaskedLM": ("albert_base_v2", {"word_dim": 16, "head": "masked"}),
+    "AlbertForSequenceClassification": ("albert_base_v2", {"word_dim": 16, "head": "classes", "num_classes": 3}),
 }
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_encoders(kind):
-    theirs = _albert() if kind.startswith("Albert") else _bert(kind)
+    theirs = _albert(kind) if kind.startswith("Albert") else _bert(kind)
     variant, own = ENCODERS[kind]
     ours = create_model(variant, **BERT, **own).eval()
     report = load_weights(ours, theirs.state_dict())
@@ -223,8 +227,17 @@ def test_pytorchs_transformer(norm):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: _bert("BertForPreTraining"), _albert, _convbert, _gpt, _gpt2, _marian, _reformer],
-    ids=["bert", "albert", "convbert", "gpt", "gpt2", "marian", "reformer"],
+    [
+        lambda: _bert("BertForPreTraining"),
+        _albert,
+        lambda: _albert("AlbertForMaskedLM"),
+        lambda: _albert("AlbertForSequenceClassification"),
+        *(_convbert, _gpt, _gpt2, _marian, _reformer),
+    ],
+    ids=[
+        *("bert", "albert", "albert masked", "albert classes"),
+        *("convbert", "gpt", "gpt2", "marian", "reformer"),
+    ],
 )
 def test_a_folder_of_transformers_is_recovered(tmp_path, make):
     theirs = make()
@@ -288,3 +301,19 @@ def test_a_model_of_texts_is_converted_by_the_command(tmp_path, capsys):
     _gpt2().save_pretrained(tmp_path / "theirs")
     assert main(["convert", str(tmp_path / "theirs"), "--out", str(tmp_path / "ours")]) == 0
     assert "weights of gpt2, dim=32, depth=2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("variant", ["bert_tiny", "albert_base_v2"])
+@pytest.mark.parametrize("head", ["masked", "classes", "vector"])
+def test_a_checkpoint_with_another_head_is_told_by_its_head(variant, head):
+    theirs = {"masked": "ForMaskedLM", "classes": "ForSequenceClassification", "vector": "Model"}[head]
+    state = (
+        _albert("Albert" + theirs).state_dict() if variant.startswith("albert") else _bert("Bert" + theirs).state_dict()
+    )
+    found: Any = from_checkpoint(state, variant, num_heads=4).model
+    assert found.config.head == head and (head != "classes" or found.config.num_classes == 3)
+    other = create_model(variant, **{**asdict(found.config), "head": "pretraining"})
+    with pytest.raises(VitrailError) as error:
+        load_weights(other, state)
+    want = "It has no head." if head == "vector" else f"It has another head: give head={head!r} to create_model"
+    assert want in str(error.value) and "published" not in str(error.value)

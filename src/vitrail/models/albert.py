@@ -19,22 +19,24 @@ from dataclasses import dataclass
 from torch import nn
 
 from vitrail.layouts import Layout
+from vitrail.models.bert_heads import with_head
 from vitrail.parts.channel_mixers import MLP
-from vitrail.parts.heads import LinearHead
 from vitrail.parts.initialisation import initialise_as_bert
 from vitrail.parts.sequence_blocks import PostNormBlock
-from vitrail.parts.sequence_model import SequenceBackbone, TiedModel
+from vitrail.parts.sequence_model import SequenceBackbone, SequenceModel
 from vitrail.parts.sequence_positions import SequencePosition
 from vitrail.parts.stages import Stage
 from vitrail.parts.text_embedding import EachToken, SegmentEmbedding, TextEmbedding
-from vitrail.parts.text_heads import FirstTokenPooler, PretrainingHead, TiedHead, WordTransform
+from vitrail.parts.text_heads import TiedHead, WordTransform
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 from vitrail.shapes import Tokens
+
+CLASSIFIER_DROPOUT = 0.1  # as the authors fine-tune; the encoder has none
 
 
 @dataclass(frozen=True)
 class AlbertConfig:
-    """The numbers of an ALBERT."""
+    """The numbers of an ALBERT; `head` is one of BERT's kinds, see `bert`."""
 
     dim: int
     depth: int
@@ -43,6 +45,8 @@ class AlbertConfig:
     vocab_size: int = 30000
     max_length: int = 512
     mlp_ratio: float = 4.0
+    head: str = "pretraining"
+    num_classes: int = 2
 
 
 class SharedBlock(nn.Module):
@@ -64,7 +68,7 @@ class SharedBlock(nn.Module):
         return x
 
 
-def build(config: AlbertConfig) -> TiedModel:
+def build(config: AlbertConfig) -> SequenceModel:
     """Assemble an ALBERT from its numbers."""
     c = config
     steps = [
@@ -81,8 +85,11 @@ def build(config: AlbertConfig) -> TiedModel:
     )
     embedding = TextEmbedding(c.vocab_size, c.word_dim, steps)
     backbone = SequenceBackbone(embedding, [Stage([SharedBlock(block, c.depth)])], nn.Identity())
-    words = TiedHead(WordTransform(c.dim, c.word_dim, nn.GELU(approximate="tanh")), bias=c.vocab_size)
-    model = TiedModel(backbone, PretrainingHead(words, LinearHead(FirstTokenPooler(c.dim), c.dim, 2)))
+
+    def words() -> TiedHead:
+        return TiedHead(WordTransform(c.dim, c.word_dim, nn.GELU(approximate="tanh")), bias=c.vocab_size)
+
+    model = with_head(c.head, backbone, words, c.dim, c.num_classes, CLASSIFIER_DROPOUT)
     initialise_as_bert(model)
     return model
 

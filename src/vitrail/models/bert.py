@@ -17,29 +17,20 @@ MiniLM ("MiniLM: Deep Self-Attention Distillation", 2020) has the same structure
 embedding has a norm of its own, every token gets a segment, the word table is also the output layer and has a bias.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import nn
 
-from vitrail.errors import unknown
+from vitrail.models.bert_heads import with_head
 from vitrail.parts.causal_attend import DropoutAttend
 from vitrail.parts.channel_mixers import MLP
-from vitrail.parts.heads import LinearHead
 from vitrail.parts.initialisation import initialise_as_bert
 from vitrail.parts.sequence_blocks import PostNormBlock
-from vitrail.parts.sequence_model import SequenceBackbone, SequenceModel, TiedModel
+from vitrail.parts.sequence_model import SequenceBackbone, SequenceModel
 from vitrail.parts.sequence_positions import SequencePosition
 from vitrail.parts.stages import Stage
 from vitrail.parts.text_embedding import EachToken, SegmentEmbedding, TextEmbedding, TokenDropout
-from vitrail.parts.text_heads import (
-    FirstTokenPooler,
-    MeanOfSequence,
-    PretrainingHead,
-    SentenceVector,
-    TiedHead,
-    WordTransform,
-)
+from vitrail.parts.text_heads import TiedHead, WordTransform
 from vitrail.parts.token_mixers.self_attention import SelfAttention
 
 
@@ -72,8 +63,6 @@ def build(config: BertConfig) -> SequenceModel:
         4433468
     """
     c = config
-    if c.head not in HEADS:
-        raise unknown("head", c.head, HEADS)
     steps = [
         SequencePosition(c.dim, c.max_length),
         SegmentEmbedding(2, c.dim),
@@ -92,43 +81,15 @@ def build(config: BertConfig) -> SequenceModel:
         for _ in range(c.depth)
     ]
     embedding = TextEmbedding(c.vocab_size, c.dim, steps)
-    model = HEADS[c.head](SequenceBackbone(embedding, [Stage(blocks)], nn.Identity()), c)
+    backbone = SequenceBackbone(embedding, [Stage(blocks)], nn.Identity())
+
+    def words() -> TiedHead:
+        return TiedHead(WordTransform(c.dim, c.dim, nn.GELU()), bias=c.vocab_size)
+
+    model = with_head(c.head, backbone, words, c.dim, c.num_classes, c.dropout)
     initialise_as_bert(model)
     return model
 
-
-def _words(c: BertConfig) -> TiedHead:
-    return TiedHead(WordTransform(c.dim, c.dim, nn.GELU()), bias=c.vocab_size)
-
-
-def _masked(backbone: SequenceBackbone, c: BertConfig) -> TiedModel:
-    return TiedModel(backbone, _words(c))
-
-
-def _pretraining(backbone: SequenceBackbone, c: BertConfig) -> TiedModel:
-    return TiedModel(backbone, PretrainingHead(_words(c), LinearHead(FirstTokenPooler(c.dim), c.dim, 2)))
-
-
-def _classes(backbone: SequenceBackbone, c: BertConfig) -> SequenceModel:
-    return SequenceModel(backbone, LinearHead(FirstTokenPooler(c.dim, c.dropout), c.dim, c.num_classes))
-
-
-def _mean(backbone: SequenceBackbone, c: BertConfig) -> SequenceModel:
-    pool = nn.Sequential(MeanOfSequence(), nn.Dropout(c.dropout))
-    return SequenceModel(backbone, LinearHead(pool, c.dim, c.num_classes))
-
-
-def _vector(backbone: SequenceBackbone, c: BertConfig) -> SequenceModel:
-    return SequenceModel(backbone, SentenceVector())
-
-
-HEADS: dict[str, Callable[[SequenceBackbone, BertConfig], SequenceModel]] = {
-    "pretraining": _pretraining,
-    "masked": _masked,
-    "classes": _classes,
-    "mean": _mean,
-    "vector": _vector,
-}
 
 BASE = BertConfig(dim=768, depth=12, num_heads=12)
 LARGE = BertConfig(dim=1024, depth=24, num_heads=16)

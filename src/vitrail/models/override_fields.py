@@ -21,7 +21,7 @@ class ModelFields(TypedDict, total=False):
     num_heads: Sequence[int] | int  # vit, vit_hybrid and 43 more
     mlp_ratio: float  # vit, vit_hybrid and 36 more
     drop_path: float  # vit, vit_hybrid and 39 more
-    num_classes: int  # vit, vit_hybrid and 50 more
+    num_classes: int  # vit, vit_hybrid and 51 more
     in_channels: int  # vit, vit_hybrid and 49 more
     norm_eps: float  # vit, deit and 4 more
     preprocess: Preprocess  # vit, vit_hybrid and 42 more
@@ -92,7 +92,7 @@ class ModelFields(TypedDict, total=False):
     norm: str  # transformer
     form: str  # transformer
     max_length: int  # bert, albert and 3 more
-    head: str  # bert
+    head: str  # bert, albert
     word_dim: int  # albert
     head_ratio: int  # convbert
     channels: int  # pixel_gpt, upernet and 4 more

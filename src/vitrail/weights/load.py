@@ -18,6 +18,7 @@ from vitrail.weights.backbone_weights import classifier_of, fills_backbone_only,
 from vitrail.weights.checkpoint_io import RawCheckpoint, read_checkpoint
 from vitrail.weights.detect import Detected, detect, looks_like, narrow
 from vitrail.weights.folder import model_folder
+from vitrail.weights.infer_config import differing_fields
 from vitrail.weights.manifest import MANIFEST, verify
 from vitrail.weights.metadata import override_words
 from vitrail.weights.pretrained import PRETRAINED, pinned_weights
@@ -271,16 +272,34 @@ def _explain(misfits: _Misfits, model: Model, checkpoint: RawCheckpoint, found: 
     names, stated = looks_like(got, found.format.families), _stated(model, checkpoint)
     if stated:
         lines.append(stated)
-    elif variant in names:
-        only_head = all(key.startswith("head.") for key in misfits.missing)
-        what = "has no head" if only_head and misfits.missing else "is this model with other keys around it"
-        lines.append(f"It {what}. Load what fits with load_weights(model, source, strict=False).")
+    elif variant in names or _is_trunk(misfits):
+        lines.append(f"{_kinship(misfits, model, got)} Load what fits with load_weights(model, source, strict=False).")
     elif names:
         lines.append(f"It looks like {found.format.name}'s {names[0]}: try create_model({names[0]!r}, weights=...).")
     else:
         families = " or ".join(found.format.families) or "an architecture of ours"
         lines.append(f"It has {found.format.name}'s names for {families}, but the sizes of no published variant.")
     return "\n".join(lines)
+
+
+def _is_trunk(misfits: _Misfits) -> bool:
+    """Return whether all tensors fit but those of the head."""
+    differing = [*misfits.missing, *misfits.unexpected, *misfits.shapes]
+    return all(key.startswith("head.") for key in differing)
+
+
+def _kinship(misfits: _Misfits, model: Model, got: Mapping[str, Tensor]) -> str:
+    """Return in one sentence how a checkpoint of the model's trunk differs from the model."""
+    if not misfits.missing or any(not key.startswith("head.") for key in misfits.missing):
+        return "It is this model with other keys around it."
+    heads = [key for key in got if key.startswith("head.")]
+    if not heads:
+        return "It has no head."
+    config = getattr(model, "config", None)
+    kind = differing_fields(got, config).get("head") if hasattr(config, "head") else None
+    if kind is None:
+        return f"It has another head ({_some(heads)})."
+    return f"It has another head: give head={kind!r} to create_model to take it."
 
 
 def _stated(model: Any, checkpoint: RawCheckpoint) -> str:

@@ -1,4 +1,4 @@
-"""ALBERT in Hugging Face's names."""
+"""ALBERT in Hugging Face's names, with the heads of pretraining and of classification."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ _EMBEDDING = "backbone.embedding"
 _LAYER = "(albert.)encoder.albert_layer_groups.0.albert_layers.0"
 _QKV = tuple(f"{_LAYER}.attention.{part}.{{weight|bias}}" for part in ("query", "key", "value"))
 
-_RULES = (
+_TRUNK = (
     Rule("(albert.)embeddings.word_embeddings.weight", _EMBEDDING + ".words.weight"),
     Rule("(albert.)embeddings.position_embeddings.weight", _EMBEDDING + ".steps.0.table"),
     Rule("(albert.)embeddings.token_type_embeddings.weight", _EMBEDDING + ".steps.1.table.weight"),
@@ -23,17 +23,38 @@ _RULES = (
     Rule(_LAYER + ".attention.LayerNorm.{weight|bias}", _BLOCK + ".norm1.{weight|bias}"),
     Rule(_LAYER + ".full_layer_layer_norm.{weight|bias}", _BLOCK + ".norm2.{weight|bias}"),
     Rule(_LAYER + ".{ffn|ffn_output}.{weight|bias}", _BLOCK + ".channel_mixer.{fc1|fc2}.{weight|bias}"),
-    Rule("predictions.{dense|LayerNorm}.{weight|bias}", "head.words.transform.{0|2}.{weight|bias}"),
-    Rule("predictions.bias", "head.words.bias"),
-    Rule("predictions.decoder.{weight|bias}", (), DROP),
-    Rule("(albert.)pooler.{weight|bias}", "head.next.pool.linear.{weight|bias}"),
-    Rule("sop_classifier.classifier.{weight|bias}", "head.next.linear.{weight|bias}"),
 )
 
 
+def _words(ours: str) -> tuple[Rule, ...]:
+    """Return the rules of the masked-language head; its word table is the embedding's, stored once."""
+    return (
+        Rule("predictions.{dense|LayerNorm}.{weight|bias}", ours + ".transform.{0|2}.{weight|bias}"),
+        Rule("predictions.bias", ours + ".bias"),
+        Rule("predictions.decoder.{weight|bias}", (), DROP),
+    )
+
+
+_POOLER = "(albert.)pooler.{weight|bias}"
+_PRETRAINING = (
+    *_TRUNK,
+    *_words("head.words"),
+    Rule(_POOLER, "head.next.pool.linear.{weight|bias}"),
+    Rule("sop_classifier.classifier.{weight|bias}", "head.next.linear.{weight|bias}"),
+)
+_MASKED = (*_TRUNK, *_words("head"), Rule(_POOLER, (), DROP))
+_CLASSES = (
+    *_TRUNK,
+    Rule(_POOLER, "head.pool.linear.{weight|bias}"),
+    Rule("classifier.{weight|bias}", "head.linear.{weight|bias}"),
+)
+_VECTOR = (*_TRUNK, Rule(_POOLER, (), DROP))
+
+
 def _describe(c: Any) -> dict[str, Any]:
+    names = {"pretraining": "PreTraining", "masked": "MaskedLM", "classes": "SequenceClassification"}
     return {
-        "architectures": ["AlbertForPreTraining"],
+        "architectures": ["AlbertModel" if c.head in ("vector", "mean") else f"AlbertFor{names[c.head]}"],
         "model_type": "albert",
         "embedding_size": c.word_dim,
         "hidden_size": c.dim,
@@ -53,4 +74,15 @@ def _states(said: Mapping[str, Any]) -> dict[str, Any]:
     return renamed(said, num_heads="num_attention_heads", depth="num_hidden_layers")
 
 
-FORMATS = (Format("huggingface", ("albert",), _RULES, (_LAYER + ".ffn.weight",), describe=_describe, states=_states),)
+def _format(rules: tuple[Rule, ...], *marks: str) -> Format:
+    return Format(
+        "huggingface", ("albert",), rules, (_LAYER + ".ffn.weight", *marks), describe=_describe, states=_states
+    )
+
+
+FORMATS = (
+    _format(_PRETRAINING, "sop_classifier.classifier.weight"),
+    _format(_MASKED, "predictions.bias"),
+    _format(_CLASSES, "classifier.weight"),
+    _format(_VECTOR),
+)
