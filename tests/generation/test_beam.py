@@ -144,6 +144,18 @@ def test_the_limit_of_exact_search_leaves_a_bound():
     (start,) = beam_search(table, [[0]], o)
     found = exact_search(table.next_token, start, o, limit=1)
     assert found.hypotheses[0].score >= start.hypotheses[0].score and found.bound > -torch.inf
+    assert not found.exact and not found.certified
+
+
+def test_exact_search_is_exact_only_with_a_whole_proof_and_tells_its_progress():
+    table = Table((torch.randn(6, 6, generator=torch.Generator().manual_seed(0)) * 2).log_softmax(-1))
+    o, told = BeamOptions(beam=1, max_new=12, stop=(5,), penalty=Power(1.0)), []
+    (start,) = beam_search(table, [[0]], o)
+    proved = exact_search(table.next_token, start, o, progress=told.append)
+    assert proved.exact and told == list(range(1, len(told) + 1)) and len(told) > 1
+    assert exact_search(table.next_token, start, o, limit=len(told)).exact
+    for limit in range(len(told)):
+        assert not exact_search(table.next_token, start, o, limit=limit).exact
 
 
 def test_invalid_options_are_refused():

@@ -6,7 +6,10 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from safetensors.torch import load_file
 
 import vitrail
 from vitrail.cli import main
+from vitrail.generation import exact
 from vitrail.tasks.results import Viewer
 from vitrail.tasks.text_sources import TextLine
 from vitrail.tasks.translate.alignment import align, alignment_page, cross_attention
@@ -136,8 +140,38 @@ def test_beam_one_is_greedy_and_exact_is_no_worse(model: Any) -> None:
     found = greedy(model, ids, beam.start, beam.end, most=26)
     fixed = greedy(model, ids, beam.start, beam.end, most=26, steps=26)
     assert found == fixed == [list(each.tokens[:-1]) for each in beam(texts)]
-    exact = Translator(model, PredictOptions(beam=1, length_penalty=0.0), exact=True)(texts[:1])[0]
-    assert exact.certified and exact.score >= beam(texts)[0].score
+    proved = Translator(model, PredictOptions(beam=1, length_penalty=0.0), exact=True)(texts[:1])[0]
+    assert proved.certified and proved.score >= beam(texts)[0].score
+
+
+def test_an_exact_search_at_its_limit_says_so_and_shows_its_progress(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[float] = []
+
+    @contextmanager
+    def bar(title: str, total: int) -> Iterator[Callable[[float], None]]:
+        assert (title, total) == ("exact search: prefixes", exact.LIMIT)
+        yield shown.append
+
+    monkeypatch.setattr("vitrail.cli.progress.progress_bar", bar)
+    words = ["translate", str(run), "a cat sees a dog.", "a man.", "--length-penalty", "0", "--exact", "--scores"]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\tcertified\t") == 2 and "not proved" not in captured.err
+    assert shown[0] == 1 and shown.count(1) == 2
+    cut = partial(exact.exact_search, limit=1)
+    monkeypatch.setattr("vitrail.tasks.translate.decoding.exact_search", cut)
+    assert main([*words[:2], "a dog sees a cat and a man sees it", *words[4:]]) == 0
+    captured = capsys.readouterr()
+    assert "\topen\t" in captured.out
+    assert "warning: line 1: this is the best translation found so far, not proved" in captured.err
+    assert f"{exact.LIMIT:,} prefixes" in captured.err
+
+
+def test_the_help_names_the_limit_of_the_exact_search(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["translate", "--help"]) == 0
+    assert f"{exact.LIMIT:,}prefixes" in "".join(capsys.readouterr().out.replace("│", "").split())  # wrapped anywhere
 
 
 def test_lines_in_lines_out(

@@ -42,7 +42,8 @@ class TranslateVerb:
     batch: int = 32
     """Lines searched together."""
     exact: bool = False
-    """Search on until no better translation exists at all; for short sentences."""
+    """Search on until no better translation exists at all, through at most 10,000 prefixes; for short sentences.
+    At that limit the best so far is printed, which is then open and not certified."""
     scores: bool = False
     """Print score and certificate before each translation, with tabs between."""
     alignment: Path | None = None
@@ -76,9 +77,10 @@ class TranslateVerb:
             else list(self.sentences)
         )
         kept = []
-        for first in range(0, len(lines), self.batch):
-            texts = lines[first : first + self.batch]
-            found = translator(texts)
+        together = 1 if self.exact else self.batch  # a proof takes minutes: each line is printed as soon as it is done
+        for first in range(0, len(lines), together):
+            texts = lines[first : first + together]
+            found = self._proved(translator, texts) if self.exact else translator(texts)
             for number, (text, each) in enumerate(zip(texts, found, strict=True), start=first + 1):
                 self._print(number, each)
                 if each.tokens and len(kept) < 20:
@@ -87,6 +89,14 @@ class TranslateVerb:
             self._align(translator, kept)
         return 0
 
+    def _proved(self, translator: Any, texts: Sequence[str]) -> Any:
+        """Translate with a bar of the prefixes that the exact search has expanded."""
+        from vitrail.cli.progress import progress_bar
+        from vitrail.generation.exact import LIMIT
+
+        with progress_bar("exact search: prefixes", LIMIT) as show:
+            return translator(texts, show)
+
     def _sources(self) -> Any:
         return self.file if self.file else "-"
 
@@ -94,7 +104,13 @@ class TranslateVerb:
         facts = f"{each.score:.4f}\t{'certified' if each.certified else 'open'}\t" if self.scores else ""
         print(facts + each.text.replace("\r", " "), flush=True)
         if self.exact and not each.certified:
-            print(f"warning: line {number}: the search was given up before it proved its best.", file=sys.stderr)
+            from vitrail.generation.exact import LIMIT
+
+            print(
+                f"warning: line {number}: this is the best translation found so far, not proved to be the best: the"
+                f" exact search ended at its limit of {LIMIT:,} prefixes. Shorter sentences need fewer.",
+                file=sys.stderr,
+            )
         if each.truncated:
             print(f"warning: line {number} was cut by {each.truncated:,} tokens.", file=sys.stderr)
         if each.replaced:

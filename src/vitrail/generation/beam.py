@@ -34,7 +34,8 @@ class BeamResult:
     Args:
         hypotheses: finished texts, the best score first; equal scores in the order of their tokens.
         bound: upper bound on the score of every text that goes on from an unfinished one.
-        exact: whether `bound` covers every text there is, and not only those with a prefix in the beam.
+        exact: whether an exact search proved that no text at all is better than the first; else a certificate is about
+            those with a prefix in the beam.
     """
 
     hypotheses: tuple[Hypothesis, ...]

@@ -10,21 +10,31 @@ from vitrail.generation.beam import BeamOptions, BeamResult, Hypothesis
 from vitrail.generation.length_penalty import score, upper_bound
 
 NextToken = Callable[[Sequence[tuple[int, ...]]], Tensor]
+LIMIT = 10_000
+"""Prefixes that a search expands at most."""
 
 
 @torch.no_grad()
-def exact_search(next_token: NextToken, start: BeamResult, options: BeamOptions, limit: int = 10_000) -> BeamResult:
+def exact_search(
+    next_token: NextToken,
+    start: BeamResult,
+    options: BeamOptions,
+    limit: int = LIMIT,
+    progress: Callable[[int], None] = lambda expanded: None,
+) -> BeamResult:
     """Go on from a beam search until no better text exists at all, or `limit` prefixes were expanded.
 
     Branch and bound: the unfinished prefix with the highest upper bound is expanded first; a prefix whose bound is not
     above the best finished score is never expanded. If the heap runs empty of better prefixes, the best text is proved
-    (`result.exact` and `result.certified`); at the limit the bound of the remaining prefixes is returned.
+    (`result.exact` and `result.certified`); at the limit it is the best found so far (neither), and the bound is
+    that of the remaining prefixes.
 
     Args:
         next_token: log-probabilities `(1, V)` of the token after a prefix of new tokens, without a cache.
         start: result of `beam_search`, whose best score prunes.
         options: numbers of the search.
         limit: prefixes to expand at most.
+        progress: receives the number of prefixes expanded so far, after each.
     """
     o, best = options, start.hypotheses[0]
     heap: list[tuple[float, tuple[int, ...], float]] = [(-upper_bound(o.penalty, 0.0, 0, o.max_new), (), 0.0)]
@@ -33,6 +43,7 @@ def exact_search(next_token: NextToken, start: BeamResult, options: BeamOptions,
         _, tokens, log_prob = heapq.heappop(heap)
         expanded += 1
         sums = log_prob + next_token([tokens])[0].double()
+        progress(expanded)
         if len(tokens) + 1 == o.max_new:
             best = _better(best, sums, tokens, o, range(len(sums)))
             continue
@@ -45,7 +56,7 @@ def exact_search(next_token: NextToken, start: BeamResult, options: BeamOptions,
                 heapq.heappush(heap, (-bound, (*tokens, token), total))
     others = [one for one in start.hypotheses if one.tokens != best.tokens]
     bound = -heap[0][0] if heap else -torch.inf
-    return BeamResult((best, *others)[: o.beam], bound, exact=True)
+    return BeamResult((best, *others)[: o.beam], bound, exact=best.score >= bound)
 
 
 def _better(best: Hypothesis, sums: Tensor, tokens: tuple[int, ...], o: BeamOptions, ends: Iterable[int]) -> Hypothesis:

@@ -71,7 +71,13 @@ def penalty_of(flags: BeamFlags) -> LengthPenalty:
 
 
 def beam_translations(
-    model: Model, sources: Sequence[Sequence[int]], flags: BeamFlags, start: int, end: int, exact: bool = False
+    model: Model,
+    sources: Sequence[Sequence[int]],
+    flags: BeamFlags,
+    start: int,
+    end: int,
+    exact: bool = False,
+    progress: Callable[[int], None] = lambda expanded: None,
 ) -> list[BeamResult]:
     """Return the result of a beam search for each source, in order.
 
@@ -84,7 +90,8 @@ def beam_translations(
         flags: beam and length penalty.
         start: id of the start token.
         end: id of the end token.
-        exact: go on until no better translation exists.
+        exact: go on until no better translation exists, or `LIMIT` prefixes of a source were expanded.
+        progress: receives the number of prefixes of the present source that an exact search has expanded.
 
     Example:
         >>> from vitrail.models import create_model
@@ -108,12 +115,19 @@ def beam_translations(
     if not exact:
         return found
     pairs = zip(sources, found, each, strict=True)
-    return [_exact(model, source, begun, start, own) for source, begun, own in pairs]
+    return [_exact(model, source, begun, start, own, progress) for source, begun, own in pairs]
 
 
-def _exact(model: Model, source: Sequence[int], begun: BeamResult, start: int, options: BeamOptions) -> BeamResult:
+def _exact(
+    model: Model,
+    source: Sequence[int],
+    begun: BeamResult,
+    start: int,
+    options: BeamOptions,
+    progress: Callable[[int], None],
+) -> BeamResult:
     if hasattr(model, "runtime"):
-        return exact_search(_by_program(model, source, start), begun, options)
+        return exact_search(_by_program(model, source, start), begun, options, progress=progress)
     device = model.embedding.words.weight.device
     with torch.no_grad():
         memory = model.encode(torch.tensor([source], device=device))
@@ -123,7 +137,7 @@ def _exact(model: Model, source: Sequence[int], begun: BeamResult, start: int, o
         layout = TokenSequence(ids.shape[1], memory=memory.expand(len(ids), -1, -1))
         return model.decode(ids, layout)[:, -1].float().log_softmax(dim=-1)
 
-    return exact_search(next_token, begun, options)
+    return exact_search(next_token, begun, options, progress=progress)
 
 
 def _by_program(model: Model, source: Sequence[int], start: int) -> Callable[[Sequence[tuple[int, ...]]], torch.Tensor]:

@@ -83,7 +83,8 @@ class PredictOptions(BeamFlags, options.PredictionOptions):
     text: tuple[str, ...] = ()
     """Texts to translate, as well as or instead of files."""
     exact: bool = False
-    """Search on until no better translation exists at all; for short sentences."""
+    """Search on until no better translation exists at all, through at most 10,000 prefixes; for short sentences.
+    At that limit the best so far is printed, which is then open and not certified."""
 
     def sources(self, inputs: Sequence[str]) -> object:
         """Return files, texts, or standard input."""

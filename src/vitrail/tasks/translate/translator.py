@@ -40,7 +40,7 @@ class Translator:
     Args:
         model: the model, on its device.
         flags: beam and length penalty.
-        exact: whether to search until no better translation exists.
+        exact: whether to search until no better translation exists, or the limit of the search is reached.
         notify: receives the reason if native code cannot decode.
 
     Raises:
@@ -56,13 +56,20 @@ class Translator:
         self.longest = int(model.metadata.get("max_length", 256))
         self.decoder = decoder_of(model, flags.decode, self.longest, notify)
 
-    def __call__(self, texts: Sequence[str]) -> list[Translated]:
-        """Translate texts; an empty one, or one of spaces, has an empty translation."""
+    def __call__(
+        self, texts: Sequence[str], progress: Callable[[int], None] = lambda expanded: None
+    ) -> list[Translated]:
+        """Translate texts; an empty one, or one of spaces, has an empty translation.
+
+        Args:
+            texts: the texts.
+            progress: receives the number of prefixes of the present text that an exact search has expanded.
+        """
         full = [number for number, text in enumerate(texts) if text.strip()]
         encoded = self.vocabulary.encode([texts[number] for number in full], None, self.longest - 1, special=False)
         sources = [(*ids, self.end) for ids in encoded.ids]
         with inference_mode_for(self.model):
-            found = beam_translations(self.decoder, sources, self.flags, self.start, self.end, self.exact)
+            found = beam_translations(self.decoder, sources, self.flags, self.start, self.end, self.exact, progress)
         results = [Translated("")] * len(texts)
         rows = zip(full, sources, found, encoded.truncated, encoded.replaced, strict=True)
         for number, source, result, truncated, replaced in rows:
