@@ -11,6 +11,7 @@ from vitrail.cli import main
 from vitrail.errors import VitrailError
 from vitrail.models import catalogue, create_model, family_of, make_config
 from vitrail.weights.convert import convert
+from vitrail.weights.detect import looks_like
 from vitrail.weights.folder import load_model, save_model
 from vitrail.weights.formats import FORMATS, write_as
 from vitrail.weights.from_checkpoint import from_checkpoint
@@ -272,6 +273,13 @@ def test_the_number_of_classes_is_recovered_from_every_head(name):
     with torch.device("meta"):
         state = create_model(name, num_classes=37, **head).state_dict()
     assert differing_fields(state, config) == {"num_classes": 37, **head}
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn_resnet50", "mask_rcnn_resnet50", "fpn_segmenter", "all_minilm_l6_v2"])
+def test_the_head_tells_variants_of_one_trunk_apart(name):
+    with torch.device("meta"):
+        state = create_model(name).state_dict()
+    assert looks_like(state)[0] == name
 
 
 def test_a_swin_with_other_padding_is_not_exported_to_transformers(tmp_path):

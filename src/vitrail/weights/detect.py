@@ -102,7 +102,8 @@ def _few(keys: list[str]) -> str:
 def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list[str]:
     """Return the variants whose tensors have these keys and shapes, the closest first.
 
-    The head, the channels of the image and the sizes of position tables may differ: they can be adapted.
+    The head, the channels of the image and the sizes of position tables may differ: they can be adapted. Of variants
+    with the same trunk, that with the most similar head comes first.
 
     Args:
         ours: tensors under our names.
@@ -123,7 +124,7 @@ def looks_like(ours: Mapping[str, Tensor], families: Iterable[str] = ()) -> list
             continue
         differences = _differences(shapes, shapes_of(name))
         if differences is not None:
-            ranked.append((differences, name))
+            ranked.append(((differences, _head_differences(shapes, shapes_of(name))), name))
     return [name for _, name in sorted(ranked, key=lambda pair: pair[0])]  # stable: the catalogue's order breaks ties
 
 
@@ -176,6 +177,12 @@ def _differences(shapes: Shapes, expected: Shapes) -> int | None:
                 return None
             count += 1
     return count
+
+
+def _head_differences(shapes: Shapes, expected: Shapes) -> int:
+    """Return the number of keys that only one of two heads has; 0 if there is no head to compare."""
+    found, wanted = ({key for key in each if key.startswith("head.")} for each in (shapes, expected))
+    return len(found ^ wanted) if found else 0
 
 
 def _unrecognised(theirs: Mapping[str, Tensor], origin: str) -> str:
