@@ -261,6 +261,10 @@ UNTIED = {
         lambda: _bert("BertForMaskedLM"),
         *("bert_tiny", {**BERT, "head": "masked"}, "cls.predictions.decoder.weight"),
     ),
+    "albert": (
+        lambda: _albert("AlbertForMaskedLM"),
+        *("albert_base_v2", {**BERT, "word_dim": 16, "head": "masked"}, "predictions.decoder.weight"),
+    ),
     "convbert": (lambda: _convbert(), "conv_bert_base", {**BERT, "kernel_size": 5}, "generator_lm_head.weight"),
     "marian": (lambda: _marian("swish"), "opus_mt_en_de", {**SIZES, "hidden": 64}, "lm_head.weight"),
 }

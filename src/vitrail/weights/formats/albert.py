@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.weights.keymap import Format, Rule, renamed
-from vitrail.weights.transforms import DROP, Concat
+from vitrail.weights.transforms import DROP, Concat, Copy
 
 _BLOCK = "backbone.stages.0.blocks.0.block"
 _EMBEDDING = "backbone.embedding"
@@ -31,7 +31,8 @@ def _words(ours: str) -> tuple[Rule, ...]:
     return (
         Rule("predictions.{dense|LayerNorm}.{weight|bias}", ours + ".transform.{0|2}.{weight|bias}"),
         Rule("predictions.bias", ours + ".bias"),
-        Rule("predictions.decoder.{weight|bias}", (), DROP),
+        Rule("predictions.decoder.weight", (), Copy(_EMBEDDING + ".words.weight")),
+        Rule("predictions.decoder.bias", (), Copy(ours + ".bias")),
     )
 
 
