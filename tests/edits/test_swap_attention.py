@@ -7,7 +7,7 @@ from torch import nn
 
 from vitrail.compress.compress import compress
 from vitrail.compress.settings import CompressSettings
-from vitrail.edits.edit import apply_edits
+from vitrail.edits.edit import apply_edits, replay
 from vitrail.edits.swap_attention import SwapAttention, swappable_mixers
 from vitrail.errors import VitrailError
 from vitrail.fused.optimize import optimize
@@ -118,3 +118,19 @@ def test_other_grids_and_models_are_refused():
     with pytest.raises(VitrailError, match="has lost heads"):
         apply_edits(pruned, SwapAttention("star", 2, {"backbone.stages.0.blocks.0.token_mixer": [4, 4, 1]}))
     assert isinstance(pruned.backbone, nn.Module)
+
+
+@pytest.mark.parametrize("to", ["linformer", "star"])
+def test_a_model_without_data_is_rebuilt(to):
+    """A training writes its weights by way of a model on the meta device."""
+    model = small("vit")
+    side = 64 // model.config.patch_size
+    edit = SwapAttention(to, 2, {"backbone.stages.0.blocks.0.token_mixer": (side, side, 1)})
+    apply_edits(model, edit)
+    with torch.device("meta"):
+        shell = small("vit")
+    replay(shell.to("meta"), [edit])
+    shell.load_state_dict(model.state_dict(), assign=True)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(shell.eval()(images), model.eval()(images))

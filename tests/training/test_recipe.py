@@ -38,6 +38,15 @@ def test_fine_tuning_takes_model_and_sizes_of_the_weights(weights):
     assert notes[1] == "fine-tuning: lr 0.0005, layer decay 0.75, warmup 0.1; change with --lr --layer-decay --warmup."
 
 
+def test_fine_tuning_takes_the_size_of_images_of_the_weights(weights):
+    """A model of 16 pixels would else be trained at 224; the size that is given comes first."""
+    config, notes = with_recipe(TrainConfig(data="digits", weights=weights))
+    assert config.imgsz == 16 and ", at 16 pixels (--imgsz); " in notes[0]
+    for given in ({"imgsz": 32}, {"set": ("image_size=32",)}):
+        config, notes = with_recipe(TrainConfig(data="digits", weights=weights, **given))
+        assert config.imgsz == given.get("imgsz") and "pixels" not in notes[0]
+
+
 def test_given_values_win(weights):
     given = {"model": "vit_tiny_patch16_224", "lr": 1e-2, "layer_decay": 1.0, "warmup": 0.0, "epochs": 2}
     config, notes = with_recipe(TrainConfig(data="digits", weights=weights, **given))

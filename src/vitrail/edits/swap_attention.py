@@ -70,7 +70,8 @@ class SwapAttention(Edit):
         reason = unswappable_reason(old)
         if reason is not None:
             raise VitrailError(f"The attention of {name} cannot be replaced: {reason}.")
-        return MAKES[self.to](old, Grid(*self.grids[name]), self.size).train(old.training)
+        with torch.device(old.proj.weight.device):  # on the meta device too, where a model is rebuilt without data
+            return MAKES[self.to](old, Grid(*self.grids[name]), self.size).train(old.training)
 
     def summary(self) -> str:
         """Return the kind, the size and the number of the replacements."""
@@ -123,7 +124,7 @@ def _linformer(old: Any, grid: Grid, rank: int) -> nn.Module:
     new = GridLinformerAttention(old.proj.out_features, old.num_heads, grid, rank)
     _copy(new.qkv, *_qkv(old))
     _copy(new.proj, old.proj.weight, old.proj.bias)
-    return new.to(old.proj.weight.device)
+    return new
 
 
 def _star(old: Any, grid: Grid, rounds: int) -> nn.Module:
@@ -135,7 +136,7 @@ def _star(old: Any, grid: Grid, rounds: int) -> nn.Module:
         _copy(layers.q, weight[:dim], None if bias is None else bias[:dim])
         _copy(layers.kv, weight[dim:], None if bias is None else bias[dim:])
         _copy(layers.proj, old.proj.weight, old.proj.bias)
-    return new.to(weight.device)
+    return new
 
 
 MAKES: Mapping[str, Callable[[Any, Grid, int], nn.Module]] = {"linformer": _linformer, "star": _star}

@@ -4,7 +4,7 @@ Fields given by the user take precedence; the others are filled in once, when a 
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vitrail.training.config import RunConfig
 
@@ -84,6 +84,13 @@ def _model_of(config: RunConfig) -> tuple[RunConfig, list[str]]:
     model = from_checkpoint(config.weights).model
     given = config.model_overrides()
     fields = {name: value for name, value in vars(model.config).items() if name not in given}
-    own = override_words(fields, make_config(model.variant))
-    note = f"The weights are of {model.variant}{' with ' + ' '.join(own) if own else ''}; --model chooses another."
-    return replace(config, model=model.variant, set=(*own, *config.set)), [note]
+    usual: Any = make_config(model.variant)
+    own, sized = override_words(fields, usual), ""
+    config = replace(config, model=model.variant, set=(*own, *config.set))
+    if getattr(config, "imgsz", 0) is None and "image_size" not in given and hasattr(usual, "preprocess"):
+        size = model.config.preprocess.size
+        if size != usual.preprocess.size:
+            options: dict[str, Any] = {"imgsz": size}
+            config, sized = replace(config, **options), f", at {size} pixels (--imgsz)"
+    with_fields = " with " + " ".join(own) if own else ""
+    return config, [f"The weights are of {model.variant}{with_fields}{sized}; --model chooses another."]
