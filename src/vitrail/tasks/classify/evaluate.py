@@ -29,6 +29,7 @@ from vitrail.tasks.classify.options import EvaluateOptions, check_views
 from vitrail.tasks.classify.view_average import averaged
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.skipped import skipped_fields
 
 
 def evaluate_classifier(
@@ -56,6 +57,7 @@ def evaluate_classifier(
     if options.batch < 1:
         raise VitrailError(f"batch is {options.batch}; it must be at least 1.")
     examples, parts, started = ExampleCollector(errors=options.worst), [], perf_counter()
+    skipped: list[str] = []
     classes = getattr(getattr(model, "config", None), "num_classes", None)
     # Checked before the evaluation, if the model declares its number of classes.
     named = None if classes is None else _named(model, classes, images, options.labels)
@@ -64,7 +66,7 @@ def evaluate_classifier(
     answer = averaged(runner, check_views(options.tta))
     with inference_mode_for(model) as device:
         prepare = EvalTransform(model.preprocess, best_pixels(len(images)))
-        for numbers, pixels in _batches(prepare, images, options.batch, options.bad, runner.gate):
+        for numbers, pixels in _batches(prepare, images, options.batch, options.bad, runner.gate, skipped):
             logits = answer(prepare.batch(pixels.to(device)))
             ids = [images.ids[i] for i in numbers]
             check_finite(logits, ids)
@@ -79,7 +81,9 @@ def evaluate_classifier(
         raise DataError(f"Not one image of {images.name} can be read. See why: vitrail data check FOLDER")
     assert runner.form is not None and named is not None
     scores = Scores.concatenate(parts)
-    return _conclude(model, runner.form, images, scores, named[0], examples, seconds, options.batch, str(device))
+    return _conclude(
+        model, runner.form, images, scores, named[0], examples, skipped, seconds, options.batch, str(device)
+    )
 
 
 def open_split(data: str | PathLike[str], split: str, columns: Columns | None = None) -> ImageSet:
@@ -106,9 +110,12 @@ def open_split(data: str | PathLike[str], split: str, columns: Columns | None = 
 
 
 def _batches(
-    prepare: EvalTransform, images: ImageSet, size: int, bad: str, gate: Event
+    prepare: EvalTransform, images: ImageSet, size: int, bad: str, gate: Event, skipped: list[str]
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield indices and pixels of each batch in the order of the data set, prefetched in threads."""
+    """Yield indices and pixels of each batch in the order of the data set, prefetched in threads.
+
+    Names of unreadable images are added to `skipped`.
+    """
 
     def read(number: int) -> tuple[int, Tensor | None]:
         try:
@@ -121,6 +128,7 @@ def _batches(
     found = prefetch_map(read, range(len(images)), window=2 * size, gate=gate)
     for group in batched(found, balanced_batch_size(size, len(images))):
         good = [(number, pixels) for number, pixels in group if pixels is not None]
+        skipped += [images.ids[number] for number, pixels in group if pixels is None]
         if good:
             yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])
 
@@ -157,6 +165,7 @@ def _conclude(
     scores: Scores,
     names: tuple[str, ...],
     collector: ExampleCollector,
+    skipped: list[str],
     seconds: float,
     batch: int,
     device: str,
@@ -177,6 +186,7 @@ def _conclude(
         form=form.name,
         speedup=form.speedup,
         image_size=model.preprocess.size,
+        **skipped_fields(skipped),
     )
 
 

@@ -10,6 +10,7 @@ from vitrail.tasks.classes.sections import render_section
 from vitrail.tasks.classes.summary import arithmetic
 from vitrail.tasks.formatting import duration, format_value, percent
 from vitrail.tasks.results import ImageExample, ReportSection
+from vitrail.tasks.skipped import skipped_fact, skipped_sentence
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class ClassificationEvaluation(ClassEvaluation):
         examples: correct predictions, one per class.
         images_per_second: throughput.
         image_size: side of the input images.
+        skipped: images that could not be read.
+        skipped_names: the first of them.
     """
 
     task: ClassVar[str] = "classify"
@@ -67,11 +70,17 @@ class ClassificationEvaluation(ClassEvaluation):
     examples: tuple[EvaluatedImage, ...]
     images_per_second: float
     image_size: int
+    skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
     @property
     def throughput(self) -> float:
         """Images per second."""
         return self.images_per_second
+
+    def summary(self) -> str:
+        """Return the figures in a few sentences, and what was left out."""
+        return super().summary() + skipped_sentence(self.skipped, self.skipped_names)
 
     def sections(self) -> list[ReportSection]:
         """Return the sections of the report: confusion, classes, calibration, errors."""
@@ -88,6 +97,7 @@ class ClassificationEvaluation(ClassEvaluation):
         return {
             "data": self.data,
             "images": format_value(self.samples),
+            **skipped_fact(self.skipped, self.skipped_names),
             "image size": f"{self.image_size} × {self.image_size}",
             "device, precision": f"{self.device}, {arithmetic(self)}",
             "time": f"{duration(self.seconds)}, {self.images_per_second:,.0f} images per second",
@@ -97,6 +107,7 @@ class ClassificationEvaluation(ClassEvaluation):
     def from_dict(cls, values: dict[str, Any]) -> "ClassificationEvaluation":
         """Build from the dict of `to_dict`."""
         values = cls.fields_from(values)
+        values["skipped_names"] = tuple(values.get("skipped_names", ()))
         values |= {
             key: tuple(EvaluatedImage(**_renamed(each)) for each in values[key]) for key in ("errors", "examples")
         }

@@ -20,6 +20,7 @@ from vitrail.tasks.detect.predictor import detect, detection_runner, names_of, s
 from vitrail.tasks.detect.result import draw_boxes
 from vitrail.tasks.inference import device_of
 from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.skipped import skipped_fields
 
 Found = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 """Number of an image, and boxes, scores and labels of its objects."""
@@ -53,7 +54,7 @@ def evaluate_detector(
     started = perf_counter()
     mode, side = ("L" if model.preprocess.channels == 1 else "RGB"), model.preprocess.size
     found: list[Found] = []
-    skipped = []
+    skipped: list[str] = []
 
     def read(number: int) -> tuple[int, Any]:
         try:
@@ -69,7 +70,7 @@ def evaluate_detector(
         by_shape: dict[tuple[int, ...], list[Any]] = {}
         for number, loaded in group:
             if loaded is None:
-                skipped.append(number)
+                skipped.append(data.ids[number])
                 continue
             by_shape.setdefault(tuple(-(-side // 32) for side in loaded[0].shape[:2]), []).append((number, loaded))
         for members in by_shape.values():
@@ -92,7 +93,7 @@ def evaluate_detector(
         data=data.name,
         parameters=sum(value.numel() for value in model.parameters()),
         images=len(kept),
-        skipped=len(skipped),
+        **skipped_fields(skipped),
         labels=data.classes,
         figures=figures,
         classes=class_precision(kept, precision, recall),

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from vitrail.tasks.formatting import duration, percent
 from vitrail.tasks.results import ImageExample, MetricCard, ReportSection
+from vitrail.tasks.skipped import skipped_fact, skipped_sentence
 from vitrail.tasks.svg_chart import Series, line_chart
 from vitrail.tasks.table import Table
 
@@ -70,6 +71,7 @@ class DetectionEvaluation:
         precision: fp32 or bf16.
         device: device of the model.
         image_size: longest side of the input.
+        skipped_names: the first images that could not be read.
     """
 
     model: str
@@ -85,6 +87,7 @@ class DetectionEvaluation:
     precision: str
     device: str
     image_size: int
+    skipped_names: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, float]:
         """Return AP50 and AP."""
@@ -98,6 +101,7 @@ class DetectionEvaluation:
         return (
             f"{self.model} finds the {objects:,} objects of {self.images:,} images with AP50"
             f" {percent(self.figures['ap50'])} and AP {percent(self.figures['ap'])}.{tail}"
+            f"{skipped_sentence(self.skipped, self.skipped_names)}"
         )
 
     def tables(self, rows: int) -> list[Table]:
@@ -146,7 +150,8 @@ class DetectionEvaluation:
     def facts(self) -> dict[str, str]:
         """Return how it was measured."""
         return {
-            "data": f"{self.data}, {self.images:,} images" + (f", {self.skipped} unreadable" if self.skipped else ""),
+            "data": f"{self.data}, {self.images:,} images",
+            **skipped_fact(self.skipped, self.skipped_names),
             "average precision": "COCO's definition, by faster-coco-eval, in pixels of the source images",
             "input": f"longest side {self.image_size} pixels",
             "computed": f"in {self.precision} on {self.device} in {duration(self.seconds)}",
@@ -161,6 +166,7 @@ class DetectionEvaluation:
         """Read what `to_dict` returned."""
         own = {key: value for key, value in values.items() if key != "task"}
         own["classes"] = tuple(ClassPrecision(**{**each, "curve": tuple(each["curve"])}) for each in own["classes"])
+        own["skipped_names"] = tuple(values.get("skipped_names", ()))
         own["worst"] = tuple(DrawnImage(**each) for each in own["worst"])
         return cls(**{**own, "labels": tuple(own["labels"])})
 

@@ -26,6 +26,7 @@ from vitrail.tasks.multilabel.options import EvaluateOptions
 from vitrail.tasks.multilabel.predictor import read_thresholds
 from vitrail.tasks.multilabel.scores import LabelFigures, figures, mean_ap, micro_f1
 from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSection
+from vitrail.tasks.skipped import skipped_fact, skipped_fields, skipped_sentence
 from vitrail.tasks.table import Table
 
 
@@ -45,6 +46,8 @@ class LabelEvaluation:
         figures: figures of each label.
         seconds: time of the evaluation.
         device: device of the model.
+        skipped: images that could not be read.
+        skipped_names: the first of them.
     """
 
     model: str
@@ -58,6 +61,8 @@ class LabelEvaluation:
     figures: tuple[LabelFigures, ...]
     seconds: float
     device: str
+    skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, float]:
         """Return loss, mean average precision and F1."""
@@ -68,6 +73,7 @@ class LabelEvaluation:
         return (
             f"{self.model} on {self.data} ({self.samples:,} images): mean average precision {percent(self.map)}, "
             f"F1 {percent(self.f1)}, all labels right {percent(self.exact)}."
+            f"{skipped_sentence(self.skipped, self.skipped_names)}"
         )
 
     def tables(self, rows: int) -> list[Table]:
@@ -111,7 +117,8 @@ class LabelEvaluation:
 
     def facts(self) -> dict[str, str]:
         """Return how it was measured."""
-        return {"device": self.device, "images": f"{self.samples:,}", "time": f"{self.seconds:.1f} s"}
+        left_out = skipped_fact(self.skipped, self.skipped_names)
+        return {"device": self.device, "images": f"{self.samples:,}", **left_out, "time": f"{self.seconds:.1f} s"}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -121,6 +128,7 @@ class LabelEvaluation:
     def from_dict(cls, values: dict[str, Any]) -> "LabelEvaluation":
         """Build from the dict of `to_dict`."""
         plain = {key: value for key, value in values.items() if key != "task"}
+        plain["skipped_names"] = tuple(values.get("skipped_names", ()))
         return cls(**{**plain, "figures": tuple(LabelFigures(**one) for one in values["figures"])})
 
 
@@ -131,16 +139,17 @@ def evaluate_labels(
 
     Raises:
         VitrailError: the model does not know a label of the data.
-        DataError: an image cannot be read, or a logit is not finite.
+        DataError: an image cannot be read (with `bad="skip"`: none can), or a logit is not finite.
     """
     started, names = perf_counter(), class_names(model, model.config.num_classes, None)
     thresholds = read_thresholds(options.thresholds, names, options.threshold)
     truth = _match(images, names)
     rows: list[Tensor] = []
     numbers: list[int] = []
+    skipped: list[str] = []
     with inference_mode_for(model) as device:
         prepare = EvalTransform(model.preprocess, best_pixels(len(images)))
-        for index, pixels in _batches(prepare, images, options.batch, options.bad):
+        for index, pixels in _batches(prepare, images, options.batch, options.bad, skipped):
             logits = model(prepare.batch(pixels.to(device))).float().cpu()
             check_finite(logits, [images.ids[i] for i in index])
             rows.append(logits)
@@ -163,10 +172,15 @@ def evaluate_labels(
         figures=tuple(figures(scores, wanted, names, thresholds)),
         seconds=perf_counter() - started,
         device=str(device),
+        **skipped_fields(skipped),
     )
 
 
-def _batches(prepare: EvalTransform, images: LabelSet, size: int, bad: str) -> Iterator[tuple[list[int], Tensor]]:
+def _batches(
+    prepare: EvalTransform, images: LabelSet, size: int, bad: str, skipped: list[str]
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield indices and pixels of each batch; names of unreadable images are added to `skipped`."""
+
     def read(number: int) -> tuple[int, Tensor | None]:
         try:
             return number, prepare.to_pixels(images.image(number, prepare.mode))
@@ -178,6 +192,7 @@ def _batches(prepare: EvalTransform, images: LabelSet, size: int, bad: str) -> I
     found = prefetch_map(read, range(len(images)), window=2 * size)
     for group in batched(found, balanced_batch_size(size, len(images))):
         good = [(number, pixels) for number, pixels in group if pixels is not None]
+        skipped += [images.ids[number] for number, pixels in group if pixels is None]
         if good:
             yield [number for number, _ in good], torch.stack([pixels for _, pixels in good])
 

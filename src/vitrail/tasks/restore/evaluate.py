@@ -20,6 +20,7 @@ from vitrail.tasks.restore.runner import choose_runner
 from vitrail.tasks.restore.tiled_model import TiledModel
 from vitrail.tasks.restore.training import usual_degradation
 from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.skipped import skipped_fields
 
 EXAMPLES = 2
 """Images of the report at each end of the ranking."""
@@ -80,17 +81,19 @@ def evaluate_restorer(
         seconds=perf_counter() - started,
         tiling=_tiling(options.tiling, seams),
         device=f"{device_of(model)}, {getattr(run, 'precision', 'fp32')}",
-        skipped=skipped,
+        **skipped_fields(skipped),
     )
 
 
-def _usable(images: RestorationSet, scale: int, bad: str) -> tuple[RestorationSet, int]:
+def _usable(images: RestorationSet, scale: int, bad: str) -> tuple[RestorationSet, list[str]]:
     faults = {fault.id: fault for fault in [*pair_faults(images, scale), *unreadable(images)]}
     if not faults:
-        return images, 0
+        return images, []
     if bad == "fail" or len(faults) == len(images):
         raise listed(f"{len(faults)} images of {images.name} cannot be used", list(faults.values()))
-    return images.take([n for n, file in enumerate(images.files) if str(file) not in faults]), len(faults)
+    left_out = [str(file) in faults for file in images.files]
+    used = images.take([number for number, out in enumerate(left_out) if not out])
+    return used, [images.ids[number] for number, out in enumerate(left_out) if out]
 
 
 def _protocol(options: EvaluateOptions, scale: int, channels: int) -> QualityProtocol:

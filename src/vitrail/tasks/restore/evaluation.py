@@ -11,6 +11,7 @@ from markupsafe import Markup
 from vitrail.tasks.formatting import duration, format_value
 from vitrail.tasks.restore.examples import Crop, RestoredExample
 from vitrail.tasks.results import ImageExample, MetricCard, ReportSection
+from vitrail.tasks.skipped import skipped_names_text, skipped_sentence
 from vitrail.tasks.table import Table
 
 
@@ -51,6 +52,7 @@ class RestorationEvaluation:
         tiling: tiling that was used, with its seam error if there is one.
         device: device and precision.
         skipped: files that were left out.
+        skipped_names: the first of them.
     """
 
     model: str
@@ -68,6 +70,7 @@ class RestorationEvaluation:
     tiling: str
     device: str
     skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -86,6 +89,7 @@ class RestorationEvaluation:
             f"{self.samples:,} images of {self.data} are restored at {self.psnr:.2f} dB PSNR"
             f"{similar}, {self.psnr - self.psnr_input:+.2f} dB against"
             f" the input, bicubically enlarged if smaller ({self.protocol})."
+            f"{skipped_sentence(self.skipped, self.skipped_names)}"
         )
 
     def tables(self, rows: int) -> list[Table]:
@@ -126,7 +130,9 @@ class RestorationEvaluation:
         return {
             "data": self.data,
             "images": format_value(self.samples),
-            "left out": format_value(self.skipped),
+            "left out": ": ".join(
+                [format_value(self.skipped), *filter(None, [skipped_names_text(self.skipped, self.skipped_names)])]
+            ),
             "degradation": self.degradation,
             "measured": self.protocol,
             "tiling": self.tiling,
@@ -143,6 +149,7 @@ class RestorationEvaluation:
         """Build from the dict of `to_dict`."""
         values = {key: value for key, value in values.items() if key not in ("format_version", "task")}
         values["images"] = tuple(ImageFigures(**each) for each in values["images"])
+        values["skipped_names"] = tuple(values.get("skipped_names", ()))
         values["examples"] = tuple(
             RestoredExample(**{**each, "crops": tuple(Crop(**crop) for crop in each["crops"])})
             for each in values["examples"]

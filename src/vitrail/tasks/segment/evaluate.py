@@ -28,6 +28,7 @@ from vitrail.tasks.segment.metric import confusion_matrix, pixel_scores
 from vitrail.tasks.segment.options import EvaluateOptions
 from vitrail.tasks.segment.result import overlay
 from vitrail.tasks.segment.scores import ImageScorer, images_at_once
+from vitrail.tasks.skipped import skipped_fields
 
 THUMBNAIL = 320
 """Longest side of an image in the report, in pixels."""
@@ -66,8 +67,10 @@ def evaluate_segmenter(
     runner = InferenceRunner(model, len(data), precision=precision, fast=options.optimize, notify=notify)
     scorer = ImageScorer(runner, options.window, options.overlap, options.flip_test)
     collector = _Collector(labels, options.worst)
+    skipped: list[str] = []
     with inference_mode_for(model) as device:
-        for batch in batched(_read(model, data, labels, options.bad, 2 * options.batch, runner.gate), options.batch):
+        samples = _read(model, data, labels, options.bad, 2 * options.batch, runner.gate, skipped)
+        for batch in batched(samples, options.batch):
             for group in _same_size(batch, len(labels.names)):
                 pixels = torch.stack([each.pixels for each in group]).to(device)
                 scores = scorer(normalise(pixels, model.preprocess), group[0].classes.shape)
@@ -94,6 +97,7 @@ def evaluate_segmenter(
         precision=runner.form.precision,
         form=runner.form.name,
         inference=describe(options),
+        **skipped_fields(skipped),
     )
 
 
@@ -108,8 +112,10 @@ def describe(options: EvaluateOptions) -> str:
     return how + (", with the mirror image" if options.flip_test else "")
 
 
-def _read(model: Model, data: MaskSet, labels: LabelMap, bad: str, window: int, gate: Event) -> Iterator[Read]:
-    """Yield the samples in order, read ahead in threads."""
+def _read(
+    model: Model, data: MaskSet, labels: LabelMap, bad: str, window: int, gate: Event, skipped: list[str]
+) -> Iterator[Read]:
+    """Yield the samples in order, read ahead in threads; names of unreadable ones are added to `skipped`."""
     whole, mode = WholeImages(model.metadata.get("short_side")), mode_of(model.preprocess)
 
     def read(number: int) -> Read | None:
@@ -121,8 +127,10 @@ def _read(model: Model, data: MaskSet, labels: LabelMap, bad: str, window: int, 
                 raise
             return None
 
-    for each in prefetch_map(read, range(len(data)), window=window, gate=gate):
-        if each is not None:
+    for number, each in enumerate(prefetch_map(read, range(len(data)), window=window, gate=gate)):
+        if each is None:
+            skipped.append(data.ids[number])
+        else:
             yield each
 
 

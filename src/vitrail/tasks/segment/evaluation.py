@@ -10,6 +10,7 @@ from vitrail.tasks.formatting import duration, format_value, model_words, percen
 from vitrail.tasks.results import ImageExample, MetricCard, ReportSection
 from vitrail.tasks.segment.metric import PixelScores, pixel_scores
 from vitrail.tasks.segment.sections import report_sections
+from vitrail.tasks.skipped import skipped_fact, skipped_sentence
 from vitrail.tasks.table import Table
 
 
@@ -43,6 +44,8 @@ class SegmentEvaluation:
         precision: compute precision.
         form: `plain`, or `fast` if the optimized model ran.
         inference: whole images or windows, with or without the mirror image.
+        skipped: samples that could not be read.
+        skipped_names: the first of them.
     """
 
     model: str
@@ -60,6 +63,8 @@ class SegmentEvaluation:
     precision: str
     form: str
     inference: str
+    skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
     @property
     def scores(self) -> PixelScores:
@@ -90,7 +95,9 @@ class SegmentEvaluation:
             f"On {self.samples:,} images of {self.data} the mean IoU of {len(found)} classes is {percent(self.miou)}"
             f"{self._interval()}, and {percent(self.pixel_accuracy)} of the labelled pixels are right."
         )
-        return text if worst is None else f"{text} The weakest class is “{worst[0]}” ({percent(worst[1])})."
+        if worst is not None:
+            text += f" The weakest class is “{worst[0]}” ({percent(worst[1])})."
+        return text + skipped_sentence(self.skipped, self.skipped_names)
 
     def class_rows(self) -> list[tuple[str, float, float, float, int]]:
         """Return name, IoU, recall, precision and labelled pixels of each class that is labelled or predicted."""
@@ -140,6 +147,7 @@ class SegmentEvaluation:
         return {
             "data": self.data,
             "images": format_value(self.samples),
+            **skipped_fact(self.skipped, self.skipped_names),
             "inference": self.inference,
             "device, precision": f"{self.device}, {model_words(self.precision, self.form)}",
             "time": duration(self.seconds),
@@ -161,6 +169,7 @@ class SegmentEvaluation:
         values["labels"] = list(self.labels)
         values["confusion"] = [list(row) for row in self.confusion]
         values["interval"] = None if self.interval is None else list(self.interval)
+        values["skipped_names"] = list(self.skipped_names)
         values["images"] = [[_json(value) for value in image] for image in self.images]
         values["worst"] = [{key: _json(value) for key, value in each.items()} for each in self.worst]
         return {"format_version": 1, "task": "segment", "miou": _json(self.miou), **values}
@@ -177,6 +186,7 @@ class SegmentEvaluation:
             for name, miou, accuracy, pixels in values["images"]
         )
         values["worst"] = tuple(values["worst"])
+        values["skipped_names"] = tuple(values.get("skipped_names", ()))
         return cls(**values)
 
     def _interval(self) -> str:

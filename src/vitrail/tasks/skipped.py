@@ -1,0 +1,60 @@
+"""Unreadable samples that were left out: their number and first names, in the words of every task."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+NAMED = 5
+"""Most names of samples that are told."""
+
+
+class SkippedFields(TypedDict):
+    """Fields of an evaluation."""
+
+    skipped: int
+    skipped_names: tuple[str, ...]
+
+
+def skipped_fields(ids: Sequence[str]) -> SkippedFields:
+    """Return the fields of an evaluation that tell what was left out.
+
+    Example:
+        >>> skipped_fields(["a.jpg"])
+        {'skipped': 1, 'skipped_names': ('a.jpg',)}
+    """
+    return {"skipped": len(ids), "skipped_names": tuple(ids[:NAMED])}
+
+
+def skipped_names_text(count: int, names: Sequence[str]) -> str:
+    """Return the first names of samples, and the number of the others.
+
+    Example:
+        >>> skipped_names_text(3, ["a.jpg", "b.jpg"]), skipped_names_text(1, ["a.jpg"])
+        ('a.jpg, b.jpg and 1 more', 'a.jpg')
+    """
+    rest = count - len(names)
+    return ", ".join(names) + (f" and {rest:,} more" if names and rest else "")
+
+
+def skipped_sentence(count: int, names: Sequence[str], noun: str = "image") -> str:
+    """Return a sentence about what was left out, after a space; nothing if nothing was.
+
+    Example:
+        >>> skipped_sentence(1, ["a.jpg"]), skipped_sentence(0, [])
+        (' 1 image cannot be used and is left out: a.jpg.', '')
+    """
+    if not count:
+        return ""
+    which = f": {skipped_names_text(count, names)}" if names else ""
+    left = f"{noun} cannot be used and is" if count == 1 else f"{noun}s cannot be used and are"
+    return f" {count:,} {left} left out{which}."
+
+
+def skipped_fact(count: int, names: Sequence[str]) -> dict[str, str]:
+    """Return a row of the settings of an evaluation; no row if nothing was left out.
+
+    Example:
+        >>> skipped_fact(2, ["a.jpg"]), skipped_fact(0, [])
+        ({'left out': '2 unreadable: a.jpg and 1 more'}, {})
+    """
+    which = f": {skipped_names_text(count, names)}" if names else ""
+    return {"left out": f"{count:,} unreadable{which}"} if count else {}

@@ -1,0 +1,117 @@
+"""Unreadable samples that `--bad skip` leaves out are counted and named: in print, in JSON, on the page."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segment_data
+from box_data import draw_squares
+from PIL import Image
+
+from vitrail.cli import main
+from vitrail.tasks.evaluation_file import read_evaluation
+from vitrail.training.config import config_class
+from vitrail.training.reporters import NullReporter
+from vitrail.training.train import Summary, train
+
+BROKEN = b"\x89PNG\r\n\x1a\n cut short"
+SMALL = {"imgsz": 16, "set": ("dim=16", "depth=1", "num_heads=2", "patch_size=8"), "augment": "none"}
+NARROW = ("dim=8", "depths=1,1", "num_heads=1,2", "channels=16", "window_size=4")
+DETECTOR = ("channels=16", "hidden=32", "dim=16", "depth=1", "num_heads=2", "patch_size=8")
+
+
+class Notes(NullReporter):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@dataclass
+class Case:
+    data: str
+    options: dict[str, Any]
+    names: set[str]
+    split: str = "val"
+    notes: list[str] = field(default_factory=list)
+    summary: Summary | None = None
+    run: Path = Path()
+
+
+def classes(folder: Path) -> Case:
+    names = set()
+    for split in ("train", "val"):
+        for kind, shade in (("dark", 20), ("light", 220)):
+            place = folder / split / kind
+            place.mkdir(parents=True)
+            for i in range(6):
+                Image.new("RGB", (30 + i, 30), (shade + i,) * 3).save(place / f"{i}.png")
+            (place / "broken.png").write_bytes(BROKEN)
+            names.add(f"{split}/{kind}/broken.png")
+    return Case(str(folder), {"model": "vit_tiny_patch16_224", **SMALL}, names)
+
+
+def labels(folder: Path) -> Case:
+    rows = ["path,labels,split"]
+    for i in range(16):
+        path = folder / f"{i}.png"
+        Image.new("RGB", (16, 16), (255 * (i % 2), 90 + i, 0)).save(path)
+        rows.append(f"{i}.png,{'red' if i % 2 else 'blue'},{'val' if i % 4 == 0 else 'train'}")
+    for i in (1, 4):
+        (folder / f"{i}.png").write_bytes(BROKEN)
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return Case(str(folder / "labels.csv"), {"model": "vit_tiny_patch16_224", **SMALL}, {"1.png", "4.png"})
+
+
+def masks(folder: Path) -> Case:
+    segment_data.write(folder, 6, 4, 0)
+    for split in ("train", "val"):
+        (folder / split / "01.png").write_bytes(BROKEN)
+    options = {"model": "swin_tiny_patch4_window7_224", "set": NARROW, "decoder": "fpn", "imgsz": 32}
+    return Case(str(folder), options, {"train/01.png", "val/01.png"})
+
+
+def boxes(folder: Path) -> Case:
+    draw_squares(folder)
+    for i in range(0, 12, 3):  # half of them are found when the data is opened, half when they are decoded
+        path = folder / "images" / f"{i}.png"
+        path.write_bytes(path.read_bytes()[:-2000] if i % 2 else BROKEN)
+    options = {"model": "vit_tiny_patch16_224", "detector": "faster_rcnn", "set": DETECTOR, "imgsz": 64}
+    return Case(str(folder), options, {f"{i}.png" for i in range(0, 12, 3)}, split="all")
+
+
+CASES: dict[str, Callable[[Path], Case]] = {
+    "classify": classes,
+    "multilabel": labels,
+    "segment": masks,
+    "detect": boxes,
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A finished run on data with unreadable images."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "data").mkdir()
+    made = CASES[request.param](folder / "data")
+    usual = {"data": made.data, "epochs": 1, "batch": 4, "precision": "fp32", "bad": "skip", "save_seconds": 0}
+    made.run, reporter = folder / "run", Notes()
+    made.summary = train(config_class(request.param)(**{**usual, **made.options, "out": str(made.run)}), reporter)
+    made.notes = reporter.texts
+    return made
+
+
+def test_an_evaluation_counts_and_names_them(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, page = tmp_path / "e.json", tmp_path / "e.html"
+    words = ["evaluate", str(case.run), case.data, "--bad", "skip", "--split", case.split, "--out", str(file)]
+    assert main([*words, "--report", str(page)]) == 0
+    found, out = json.loads(file.read_text()), capsys.readouterr().out
+    assert found["skipped"] and set(found["skipped_names"]) <= case.names
+    name = found["skipped_names"][0]
+    assert f"left out: {name}" in out
+    assert f"left out: {name}" in page.read_text() and f"unreadable: {name}" in page.read_text()
+    assert read_evaluation(file).to_dict()["skipped"] == found["skipped"]
