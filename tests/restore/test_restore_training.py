@@ -101,7 +101,9 @@ def test_corrupt_files_are_listed_before_training_or_left_out(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"2 images of set cannot be read:(.|\n)*0.png(.|\n)*1.png(.|\n)*--bad skip"):
         train(make_config(data, tmp_path / "run"))
     assert not (tmp_path / "run" / "weights").exists()
-    assert train(make_config(data, tmp_path / "run2", bad="skip", epochs=1)).steps > 0
+    summary = train(make_config(data, tmp_path / "run2", bad="skip", epochs=1))
+    assert summary.steps > 0 and summary.skipped == 2
+    assert {Path(name).name for name in summary.skipped_names} == {"0.png", "1.png"}
 
 
 def test_pairs_whose_sizes_do_not_fit_are_listed(tmp_path: Path) -> None:

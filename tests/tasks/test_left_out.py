@@ -12,7 +12,10 @@ from box_data import draw_squares
 from PIL import Image
 
 from vitrail.cli import main
+from vitrail.data.masks import open_masks
+from vitrail.report.html_page import write_report
 from vitrail.tasks.evaluation_file import read_evaluation
+from vitrail.training.checkpoint import list_states, saved_fact
 from vitrail.training.config import config_class
 from vitrail.training.reporters import NullReporter
 from vitrail.training.train import Summary, train
@@ -105,6 +108,18 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return made
 
 
+def test_a_training_counts_and_names_them(case: Case) -> None:
+    summary = json.loads((case.run / "summary.json").read_text())
+    assert summary["skipped"] == len(case.names) and set(summary["skipped_names"]) <= case.names
+    assert set(saved_fact(list_states(case.run / "state"), "skipped", {})) <= case.names  # for a resumed run
+    told = [text for text in case.notes if "left out" in text]
+    assert told and any(name in told[0] for name in case.names)
+    measured = json.loads((case.run / "evaluation.json").read_text())
+    count = measured.get("samples", measured.get("images"))
+    assert f"Measuring the best weights on {count} samples (val)." in case.notes
+    assert f"{len(case.names)} samples left out as unreadable: " in write_report(case.run).read_text()
+
+
 def test_an_evaluation_counts_and_names_them(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, page = tmp_path / "e.json", tmp_path / "e.html"
     words = ["evaluate", str(case.run), case.data, "--bad", "skip", "--split", case.split, "--out", str(file)]
@@ -115,3 +130,13 @@ def test_an_evaluation_counts_and_names_them(case: Case, tmp_path: Path, capsys:
     assert f"left out: {name}" in out
     assert f"left out: {name}" in page.read_text() and f"unreadable: {name}" in page.read_text()
     assert read_evaluation(file).to_dict()["skipped"] == found["skipped"]
+
+
+def test_images_without_a_mask_are_told_when_the_data_is_opened(tmp_path: Path) -> None:
+    segment_data.write(tmp_path, 3, 1, 0)
+    (tmp_path / "trainannot" / "02.png").unlink()
+    splits = open_masks(str(tmp_path), bad="skip")
+    assert [problem.id for problem in splits.skipped] == ["train/02.png"]
+    assert splits.notes() == [
+        "1 images or masks have no partner and are left out, first train/02.png: no mask of this name in trainannot/."
+    ]

@@ -94,6 +94,17 @@ class MaskSplits:
         """Iterate over the splits that exist."""
         return ((split, self.sets[split]) for split in SPLITS if split in self.sets)
 
+    @property
+    def skipped(self) -> list[DataProblem]:
+        """Images and masks without a partner, which are in no split."""
+        return self.problems
+
+    def notes(self) -> list[str]:
+        """Return a sentence about what was left out."""
+        count = len(self.problems)
+        told = f"{count:,} images or masks have no partner and are left out"
+        return [f"{told}, first {self.problems[0]}."] if count else []
+
     def require(self, split: Split) -> MaskSet:
         """Return a split; the error names the existing ones."""
         if split not in self.sets:

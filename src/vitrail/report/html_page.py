@@ -21,6 +21,7 @@ from vitrail.report.run_folder import RecordedRun, read_run, task_of_config
 from vitrail.tasks.formatting import duration, format_value, human_count
 from vitrail.tasks.page_design import page_glass, page_head
 from vitrail.tasks.results import MetricCard
+from vitrail.tasks.skipped import skipped_names_text
 from vitrail.training.config import config_class
 
 
@@ -88,7 +89,7 @@ def _script_hash(script: str) -> str:
 
 
 def _facts(run: RecordedRun) -> Iterator[str]:
-    """Yield the subtitle: the model, its initial weights and the evaluated data."""
+    """Yield the subtitle: the model, its training data, the evaluated data, and what was left out."""
     model = run.evaluation.model if run.evaluation else run.config.get("model")
     if model and model != run.name:
         yield str(model)
@@ -96,6 +97,9 @@ def _facts(run: RecordedRun) -> Iterator[str]:
         yield f"trained on {run.config['data']}"
     if run.evaluation is not None:
         yield f"evaluated on {run.evaluation.data}"
+    if count := run.summary.get("skipped"):
+        names = skipped_names_text(count, run.summary.get("skipped_names", []))
+        yield f"{count:,} {'sample' if count == 1 else 'samples'} left out as unreadable: {names}"
 
 
 def _cards(run: RecordedRun) -> Iterator[MetricCard]:

@@ -142,7 +142,8 @@ class BatchLoader(Protocol):
     """Batches of a data set.
 
     A loader of features that are computed once also has `sample_seconds`, the time of a sample in the whole model, and
-    `rehearse()`, which a dry run calls: it tries the model on few samples and returns the seconds for all of them.
+    `rehearse()`, which a dry run calls: it tries the model on few samples and returns the seconds for all of them. A
+    loader that may leave samples out has `skipped`, their reasons by name.
     """
 
     @property

@@ -71,6 +71,7 @@ def go_on(run: Trainer, state: SavedCheckpoint) -> None:
     """Restore a run from a state, and report differences of the machine."""
     compare_data(run, state.facts.get("data"))
     run.restore(state)
+    run.skipped = dict(state.facts.get("skipped", {}))
     if run.precision != state.facts["precision"]:
         run.precision = state.facts["precision"]
         kept: Any = replace(run.config, precision=run.precision)

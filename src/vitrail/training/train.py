@@ -15,7 +15,8 @@ from vitrail.machine.host_memory import disable_malloc_trim
 from vitrail.machine.system_info import usable_cores
 from vitrail.tasks import find_options, find_task
 from vitrail.tasks.evaluation_file import save_evaluation
-from vitrail.tasks.task import DataSplits
+from vitrail.tasks.skipped import skipped_fields
+from vitrail.tasks.task import Dataset, DataSplits
 from vitrail.training.batch_size import largest_batch, useful_batch
 from vitrail.training.checkpoint import list_states, saved_fact
 from vitrail.training.config import RunConfig
@@ -65,6 +66,8 @@ class Summary:
         folder: the run folder.
         command: command line of the run, if there was one.
         vitrail: version of this library.
+        skipped: samples that opening the data, training and validation left out.
+        skipped_names: the first of them.
     """
 
     task: str
@@ -82,6 +85,8 @@ class Summary:
     folder: str
     command: str | None
     vitrail: str = __version__
+    skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values with each metric under its own name, and that of validation as `val_<name>`."""
@@ -247,7 +252,7 @@ def summarize(run: Trainer, splits: DataSplits) -> Summary:
     config, at, kind = run.config, run.at, find_task(run.config.task)
     splits_there = dict(splits)
     split, samples = ("test", splits_there["test"]) if "test" in splits_there else ("val", splits.require("val"))
-    run.reporter.note(f"Measuring the best weights on {len(samples):,} samples ({split}).")
+    run.reporter.note(f"Measuring the best weights on {_usable(run, samples, split)} samples ({split}).")
     options = find_options(config.task).EvaluateOptions(
         batch=min(64, eval_batch(config, run.world)),
         bad=config.bad,
@@ -271,9 +276,23 @@ def summarize(run: Trainer, splits: DataSplits) -> Summary:
         seed=config.seed,
         folder=str(run.folder),
         command=run.command,
+        **skipped_fields(skipped_samples(run, splits)),
     )
     write_summary(run.folder, summary.to_dict())
     return summary
+
+
+def skipped_samples(run: Trainer, splits: DataSplits) -> list[str]:
+    """Return names of the samples that were left out: first those found when the data was opened."""
+    opened = [getattr(problem, "id", str(problem)) for problem in getattr(splits, "skipped", [])]
+    return list(dict.fromkeys([*opened, *run.skipped]))
+
+
+def _usable(run: Trainer, samples: Dataset, split: str) -> str:
+    """Return the number of samples of a split that can be read, as far as it is known before they are."""
+    if split != "val" and run.config.bad == "skip":
+        return f"at most {len(samples):,}"
+    return f"{len(samples) - sum(name in run.skipped for name in (samples.ids if run.skipped else ())):,}"
 
 
 def title(run: Trainer, splits: DataSplits) -> str:

@@ -62,6 +62,7 @@ class Trainer:
         facts: values that a state stores with the progress: machine, threads, digests of the data.
         command: the command line, for the records.
         watch: warnings while training.
+        skipped: reasons of the samples that training and validation left out, by name, of all ranks.
         final_samples: samples of the final evaluation.
         report_samples: samples whose evaluation takes as long as the figures of the report.
         sample_seconds: seconds of a sample in the last validation.
@@ -95,6 +96,7 @@ class Trainer:
     report_samples: int = 0
     sample_seconds: float = 0.0
     save_seconds: float = 0.0
+    skipped: dict[str, str] = field(default_factory=dict)
     _best: tuple[dict[str, Tensor], dict[str, float]] | None = None
 
     def __post_init__(self) -> None:
@@ -197,7 +199,25 @@ class Trainer:
         }
         self.log.epoch(row)
         self.reporter.epoch(row)
+        self.gather_skipped()
         self._warn(self.watch.validation(metrics, self.share()))
+
+    def gather_skipped(self) -> None:
+        """Gather what the loaders of all ranks left out, and report what is new."""
+        if self.config.bad != "skip":
+            return
+        own = {
+            name: reason
+            for loader in (self.train_data, self.val_data)
+            for name, reason in dict(getattr(loader, "skipped", {})).items()  # a copy: threads may read ahead
+            if name not in self.skipped
+        }
+        new = {name: reason for found in self.world.gather(own) for name, reason in found.items()}
+        if new:
+            name = min(new)
+            self.skipped |= dict(sorted(new.items()))
+            left = "sample cannot be used and is" if len(new) == 1 else "samples cannot be used and are"
+            self.reporter.note(f"warning: {len(new):,} {left} left out, first {name}: {new[name]}")
 
     def _warn(self, text: str | None) -> None:
         if text is not None:
@@ -234,7 +254,9 @@ class Trainer:
             self._write_weights("best", *self._best)
             self._best = None
         tensors = self._tensors() | self.ema.tables(self._weights)
-        facts = {**self.facts, "precision": self.precision, "lengths": self.log.flush()}
+        self.gather_skipped()
+        skipped = {"skipped": self.skipped} if self.skipped else {}
+        facts = {**self.facts, "precision": self.precision, "lengths": self.log.flush(), **skipped}
         save_state(self.folder / "state", Checkpoint(self.at, facts, tensors), self.world)
         self._saved_at, self._saved_step = time.monotonic(), self.at.step
         self.save_seconds = self._saved_at - start

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail.data.image_io import open_image
+from vitrail.data.index import DataProblem
 from vitrail.errors import DataError, VitrailError
 
 
@@ -145,14 +146,21 @@ class BoxSplits:
         name: name of the data set.
         classes: names of the classes.
         parts: the splits that exist, by name.
+        skipped: images that were left out.
     """
 
     name: str
     classes: tuple[str, ...]
     parts: dict[str, BoxSet]
+    skipped: Sequence[DataProblem] = ()
 
     def __iter__(self) -> Iterator[tuple[str, BoxSet]]:
         return iter(self.parts.items())
+
+    def notes(self) -> list[str]:
+        """Return a sentence about what was left out."""
+        count = len(self.skipped)
+        return [f"{count:,} images cannot be used and are left out, first {self.skipped[0]}."] if count else []
 
     def require(self, split: str) -> BoxSet:
         """Return a split.

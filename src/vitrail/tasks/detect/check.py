@@ -34,7 +34,7 @@ class BoxCheck(Findings):
             name: part.take([i for i, record in enumerate(part.records) if record.id not in bad], part.name)
             for name, part in splits
         }
-        return BoxSplits(splits.name, splits.classes, parts)
+        return BoxSplits(splits.name, splits.classes, parts, self.bad)
 
 
 def check_boxes(splits: BoxSplits, read: bool = False) -> BoxCheck:

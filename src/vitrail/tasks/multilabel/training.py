@@ -50,6 +50,11 @@ class LabelLoader:
         """Seconds of an image in the whole model, of a loader of features."""
         return getattr(self.loader, "sample_seconds", 0.0)
 
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Reasons of the images that were left out, by name."""
+        return self.loader.skipped
+
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of this rank from `start_step` on."""
         for batch in self.loader.epoch(epoch, start_step):
