@@ -1,5 +1,7 @@
 """Scores, least squares, ranks and the choice of blocks, each against its definition."""
 
+import re
+
 import pytest
 import torch
 from small_models import relative, small
@@ -7,7 +9,7 @@ from torch import nn
 
 from vitrail.bench.statistics import Quantiles
 from vitrail.compress.calibration_data import CalibrationBatch, damage, reference_outputs
-from vitrail.compress.compress import compress, kept_heads, kept_hidden, prune_heads
+from vitrail.compress.compress import compress, idle_share, kept_heads, kept_hidden, prune_heads
 from vitrail.compress.depth import kept_blocks
 from vitrail.compress.gates import masked
 from vitrail.compress.measure import Latency, figures
@@ -253,3 +255,29 @@ def test_moments_of_few_tokens_keep_the_columns():
     weight = torch.randn(2, 4)
     new, _ = refitted(weight, torch.zeros(2), [0, 1], moments)
     torch.testing.assert_close(new, weight[:, :2])
+
+
+def test_shares_that_remove_nothing_are_an_error_or_a_note(model):
+    depth = len(model.backbone.stages[0].blocks)
+    for idle in ({"mlp": 0.001}, {"heads": 0.001}, {"mlp": 0.001, "heads": 0.001}, {"depth": depth}):
+        with pytest.raises(VitrailError, match="Nothing would be removed"):
+            compress(model, CompressSettings(**idle))
+    said = []
+    small_model = compress(model, CompressSettings(heads=0.5, mlp=0.001, depth=depth), note=said.append)
+    assert [edit.kind for edit in small_model.edits] == ["prune_heads"]
+    assert said[0] == f"note: depth={depth} drops no block: the model has {depth}."
+    assert said[1].startswith("note: mlp=0.001 removes nothing") and "multiples of 16" in said[1] and len(said) == 2
+
+
+@pytest.mark.parametrize("name", ["heads", "mlp"])
+def test_the_least_share_that_is_told_removes_something(model, name):
+    with pytest.raises(VitrailError) as told:
+        compress(model, CompressSettings(**{name: 0.001}))
+    least = float(re.search(r"the least share that does is ([0-9.]+[0-9])", str(told.value))[1])
+    assert compress(model, CompressSettings(**{name: least})).edits
+    with pytest.raises(VitrailError, match="Nothing would be removed"):
+        compress(model, CompressSettings(**{name: least - 0.001}))
+
+
+def test_layers_of_one_head_have_no_share():
+    assert idle_share("heads", 0.9, [1, 1], lambda counts, share: 0) == "heads=0.9 removes nothing: no share does."

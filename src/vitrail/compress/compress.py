@@ -1,6 +1,6 @@
 """Compression of a model: blocks, width, heads, hidden channels, ranks, tokens, bits, in order, as edits of a copy."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -17,7 +17,7 @@ from vitrail.compress.sensitivity import BITS, layer_sensitivity, mean_squares, 
 from vitrail.compress.settings import CompressSettings
 from vitrail.compress.swap import swap_attention
 from vitrail.compress.width import prune_width
-from vitrail.edits.blocks import DropBlocks
+from vitrail.edits.blocks import DropBlocks, droppable_stages
 from vitrail.edits.edit import apply_edits
 from vitrail.edits.fake_quantize import FakeQuantizeWeights
 from vitrail.edits.heads import PruneHeads, head_reasons, prunable_heads
@@ -50,10 +50,11 @@ def compress(
         model: a model of any task.
         settings: parts to remove.
         probes: batches of data from `open_probes`; without them weights alone decide.
-        note: receives messages about layers that could not be compressed.
+        note: receives messages about layers that could not be compressed, and parts that remove nothing.
 
     Raises:
-        VitrailError: nothing of the kind can be removed from this model, or a score needs data.
+        VitrailError: nothing of the kind can be removed from this model, the settings remove nothing at all, or a score
+            needs data.
 
     Example:
         >>> import vitrail
@@ -68,24 +69,77 @@ def compress(
     how = settings.score or ("gradient" if probes else "magnitude")
     if how in ("gradient", "gradient-l2", "activation", "l0") and not probes:
         raise VitrailError(f"score={how} is computed on data. Give --data, or take magnitude or random.")
+    idle: list[str] = []  # why a part removes nothing
     if settings.depth is not None:
-        keep = kept_blocks(small, settings.depth, probes, settings.blocks != "even")
-        apply_edits(small, DropBlocks(keep))
+        drop_blocks(small, kept_blocks(small, settings.depth, probes, settings.blocks != "even"), idle)
     refit = probes if settings.refit else ()
     if settings.width not in (None, 1):
         prune_width(small, settings.width, how, probes, settings.seed, settings.refit)
     if settings.heads:
         _tell_refused(small, note)
-        prune_heads(small, kept_heads(_head_scores(small, settings, how, probes), settings.heads), refit)
+        if reason := idle_share("heads", settings.heads, prunable_heads(small).values(), _heads_removed):
+            idle.append(f"{reason} Their number is rounded, and every layer keeps one.")
+        else:
+            prune_heads(small, kept_heads(_head_scores(small, settings, how, probes), settings.heads), refit)
     if settings.mlp:
-        prune_hidden(small, kept_hidden(_hidden_scores(small, settings, how, probes), settings.mlp), refit)
+        if reason := idle_share("mlp", settings.mlp, prunable_hidden(small).values(), _hidden_removed):
+            idle.append(f"{reason} Widths stay multiples of {STEP}.")
+        else:
+            prune_hidden(small, kept_hidden(_hidden_scores(small, settings, how, probes), settings.mlp), refit)
     if settings.rank_energy is not None or settings.rank_share is not None:
         lower_ranks(small, settings, refit)
     if settings.attention is not None:
         swap_attention(small, settings.attention, settings.attention_size or SIZES[settings.attention])
     reduce_tokens(small, settings)
     store_weights(small, settings, probes, note)
+    if idle and len(small.edits) == len(model.edits):
+        raise VitrailError("\n".join(["Nothing would be removed from this model.", *idle]))
+    for reason in idle:
+        note(f"note: {reason}")
     return small
+
+
+def drop_blocks(model: Model, keep: Mapping[str, Sequence[int]], idle: list[str]) -> None:
+    """Drop blocks in place; a reason is added to `idle` if all of them stay."""
+    count = sum(droppable_stages(model).values())
+    if sum(map(len, keep.values())) < count:
+        apply_edits(model, DropBlocks(keep))
+    else:
+        idle.append(f"depth={count} drops no block: the model has {count}.")
+
+
+def idle_share(
+    name: str, share: float, sizes: Iterable[int], removed: Callable[[Sequence[int], float], int]
+) -> str | None:
+    """Return why a share removes nothing, with the least share that removes something; None if it does.
+
+    Args:
+        name: setting that has the share.
+        share: share to remove.
+        sizes: size of each layer; none are left to the error of the choice.
+        removed: number that goes, by sizes and share.
+
+    Example:
+        >>> idle_share("heads", 0.01, [3, 3], _heads_removed)
+        'heads=0.01 removes nothing: the least share that does is 0.084.'
+    """
+    found = list(sizes)
+    if not found or removed(found, share):
+        return None
+    least = next((n / 1000 for n in range(1, 1000) if removed(found, n / 1000)), None)
+    return f"{name}={share:g} removes nothing: " + (
+        "no share does." if least is None else f"the least share that does is {least:g}."
+    )
+
+
+def _heads_removed(counts: Sequence[int], share: float) -> int:
+    """Return how many heads go, of layers with some: not the last of a layer."""
+    return min(round(share * sum(counts)), sum(counts) - len(counts))
+
+
+def _hidden_removed(widths: Sequence[int], share: float) -> int:
+    """Return how many hidden channels go, of MLPs with some."""
+    return sum(width - _width(width, share) for width in widths)
 
 
 def reduce_tokens(model: Model, settings: CompressSettings) -> None:
