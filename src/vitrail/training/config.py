@@ -13,8 +13,11 @@ from vitrail.tasks import DEFAULT, find_options
 from vitrail.tasks.options import Options, Range, check_choices, check_ranges
 from vitrail.training.config_io import typed
 
-RUNTIME = ("out", "resume", "dry_run", "workers", "device", "parallel", "save_steps", "save_seconds", "track")
-"""Fields that do not change the result; a resumed run may be given other values."""
+RUNTIME = ("out", "resume", "dry_run", "workers", "device", "parallel", "save_steps", "save_seconds", "track", "bad")
+"""Fields that do not change the updates made so far; a resumed run may be given other values.
+
+`bad` is one of them: a run that fails on unreadable samples has met none in its updates.
+"""
 
 
 @dataclass(frozen=True)

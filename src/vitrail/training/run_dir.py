@@ -13,6 +13,7 @@ import yaml
 from vitrail import __version__
 from vitrail.atomic_io import check_writable_folder, flush_folder, make_folder, write_file
 from vitrail.errors import DataError, VitrailError
+from vitrail.training.checkpoint import UNSAVED, list_states
 from vitrail.training.config import RUNTIME, RunConfig
 from vitrail.training.config_io import read_values
 from vitrail.weights.custom_architecture import need_own_file
@@ -25,8 +26,9 @@ CONFIG, ENVIRONMENT, SUMMARY, EVALUATION = "config.yaml", "env.json", "summary.j
 def settle_config(config: RunConfig) -> tuple[RunConfig, Path | None]:
     """Return the config to run, and the run folder to resume, if there is one.
 
-    A resumed run keeps the config in its folder; only runtime fields (`RUNTIME`) may change. With `resume=auto` all
-    fields of `config` count as given; with a folder, only those that differ from their default.
+    A resumed run keeps the config in its folder; only runtime fields (`RUNTIME`) may change, or all but the task of a
+    run without a saved state, which begins anew. With `resume=auto` all fields of `config` count as given; with a
+    folder, only those that differ from their default.
 
     Raises:
         VitrailError: there is no such run, or a given field contradicts its config.
@@ -46,8 +48,15 @@ def settle_config(config: RunConfig) -> tuple[RunConfig, Path | None]:
         given = {name for name in given if getattr(config, name) != getattr(default, name)}
     stored = read_config(folder)
     need_own_file(stored.model, _environment(folder).get("architecture_file"), folder)
-    _refuse_changes(config, stored, given - set(RUNTIME))
-    anew = {name: getattr(config, name) for name in given & set(RUNTIME)}
+    changed = {name for name in given - set(RUNTIME) if _is_changed(config, stored, name)}
+    free = given & set(RUNTIME) | (changed - {"task"} if begins_anew(folder) else set())
+    for name in sorted(changed - free):
+        raise VitrailError(
+            f"This run was begun with {name}={getattr(stored, name, None)}; it cannot go on with"
+            f" {name}={getattr(config, name)}.\n"
+            "Leave it out to go on, or start a new run (--weights takes the weights along)."
+        )
+    anew = {name: getattr(config, name) for name in free}
     return replace(stored, **{**anew, "out": str(folder), "resume": None}), folder
 
 
@@ -55,15 +64,15 @@ _FILLED_IN = ("batch", "epochs", "lr", "layer_decay", "warmup")
 """Fields whose default depends on weights and data; a run's own config has their values."""
 
 
-def _refuse_changes(config: RunConfig, stored: RunConfig, names: set[str]) -> None:
-    for name in sorted(names):
-        was, now = getattr(stored, name, None), getattr(config, name)
-        open_choice = now == "auto" or (name in _FILLED_IN and now is None)
-        if was != now and not open_choice:
-            raise VitrailError(
-                f"This run was begun with {name}={was}; it cannot go on with {name}={now}.\n"
-                "Leave it out to go on, or start a new run (--weights takes the weights along)."
-            )
+def _is_changed(config: RunConfig, stored: RunConfig, name: str) -> bool:
+    """Return whether a field has another value than that of the run; `auto` and defaults of a recipe leave it open."""
+    was, now = getattr(stored, name, None), getattr(config, name)
+    return was != now and now != "auto" and not (name in _FILLED_IN and now is None)
+
+
+def begins_anew(folder: Path) -> bool:
+    """Return whether a run has no saved state so far, by its marker: then a resumed run begins at the first update."""
+    return (folder / "state" / UNSAVED).is_file() and not list_states(folder / "state")
 
 
 def refuse_folder(config: RunConfig, begun: Path | None) -> None:

@@ -27,7 +27,15 @@ from vitrail.training.rate_finder import find_rate
 from vitrail.training.recipe import recipe_of, with_recipe
 from vitrail.training.reporters import NullReporter, Reporter
 from vitrail.training.resume import resume
-from vitrail.training.run_dir import EVALUATION, new_folder, refuse_folder, settle_config, write_config, write_summary
+from vitrail.training.run_dir import (
+    EVALUATION,
+    begins_anew,
+    new_folder,
+    refuse_folder,
+    settle_config,
+    write_config,
+    write_summary,
+)
 from vitrail.training.setup import (
     add_adapters,
     bind_task,
@@ -229,7 +237,7 @@ def acquire_run_dir(run: Trainer, begun: Path | None, stack: ExitStack) -> Path:
         folder = begun or new_folder(run.config)
         stack.enter_context(locked(folder))
         run.config = replace(run.config, out=str(folder))
-        if begun is None:
+        if begun is None or begins_anew(begun):
             write_config(folder, run.config)
         return folder
 
