@@ -241,6 +241,20 @@ def test_unreadable_images_are_skipped_in_every_epoch(tiny: Make, tmp_path: Path
         train(replace(shades, bad="fail", out=str(tmp_path / "strict")))
 
 
+def test_the_baseline_of_a_validation_is_that_of_the_images_that_were_read(tiny: Make, tmp_path: Path) -> None:
+    for split, count in (("train", 6), ("val", 2)):
+        for kind, shade, broken in (("dark", 20, 3), ("light", 220, 0)):
+            place = tmp_path / "uneven" / split / kind
+            place.mkdir(parents=True)
+            for i in range(count):
+                Image.new("L", (30 + i, 30), shade + i).save(place / f"{i}.png")
+            for i in range(broken):
+                (place / f"broken{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+    run = session(tiny(data=str(tmp_path / "uneven"), batch=4, epochs=1, bad="skip"))
+    assert validate(run, run.val_data) is not None
+    assert run.watch.baseline == {"top1": 0.5}  # with the unreadable images it would be 5 of 7
+
+
 def test_weights_to_start_from_are_used(tiny: Make, tmp_path: Path) -> None:
     train(tiny(epochs=1))
     best = tmp_path / "run" / "weights" / "best"

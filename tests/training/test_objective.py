@@ -121,6 +121,15 @@ def test_score_equals_the_count_in_any_batches() -> None:
         assert got["loss"] == pytest.approx(-logits.log_softmax(1)[range(23), labels].mean().item(), rel=1e-6)
 
 
+def test_the_baseline_is_the_share_of_the_most_frequent_class() -> None:
+    metric = ClassificationMetric(4)
+    for labels in ([1, 1, 0], [1, 3]):
+        add(metric, torch.randn(len(labels), 4), torch.tensor(labels))
+    assert metric.baseline() == {"top1": 0.6}
+    metric.sync(lambda value: 2 * value)
+    assert metric.counts.tolist() == [2, 6, 0, 2] and metric.baseline() == {"top1": 0.6}
+
+
 def test_top5_is_left_out_where_it_is_always_one() -> None:
     for classes, told in ((4, False), (5, False), (6, True)):
         score = ClassificationMetric(classes)

@@ -126,6 +126,9 @@ def validate(run: Trainer, data: BatchLoader) -> dict[str, float] | None:
             if run.stop_asked():
                 return None
     metric.sync(run.world.total)
+    baseline = getattr(metric, "baseline", None)
+    if baseline is not None:
+        run.watch.baseline = baseline()
     return metric.compute()
 
 

@@ -111,7 +111,7 @@ def build_trainer(
         val_data=val_data,
         reporter=reporter,
         stop=stop,
-        watch=TrainingWatch(getattr(task, "chance", None), getattr(task, "baseline", {}), config.clip_grad),
+        watch=TrainingWatch(getattr(task, "chance", None), clip=config.clip_grad),
         facts={
             **machine_facts(world),
             **({} if kernels is None else {"training kernels": kernels[0]}),

@@ -14,7 +14,8 @@ class TrainingWatch:
 
     Args:
         chance: loss of guessing, or None if the task has none.
-        baseline: values that the metrics reach without learning, such as always naming the most frequent class.
+        baseline: values that the metrics reach without learning, such as always naming the most frequent class; a
+            validation sets those of its own samples.
         clip: largest norm of the gradient; 0 does not clip.
 
     Example:

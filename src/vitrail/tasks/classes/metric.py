@@ -19,6 +19,7 @@ class ClassificationMetric:
 
     Attributes:
         sums: samples, loss, top-1 hits, top-5 hits; float64, so counts stay exact.
+        counts: samples of each class, `(K,)`.
 
     Example:
         >>> logits, labels = torch.tensor([[0.0, 2.0], [3.0, 1.0]]), torch.tensor([1, 1])
@@ -32,6 +33,7 @@ class ClassificationMetric:
     def __init__(self, classes: int, device: torch.device | str = "cpu"):
         self.classes = classes
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
+        self.counts = torch.zeros(classes, dtype=torch.float64, device=device)
 
     def update(self, outputs: Sequence[Logits], batch: Batch) -> None:
         """Add a batch; the first output is the logits, `batch.labels` are the classes."""
@@ -40,10 +42,15 @@ class ClassificationMetric:
         hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
         count = torch.tensor(float(len(labels)), dtype=torch.float64, device=self.sums.device)
         self.sums += torch.stack([count, losses, hits[:, 0].sum().double(), hits.sum().double()])
+        self.counts += torch.bincount(labels, minlength=self.classes)
 
     def sync(self, all_reduce_sum: Callable[[Tensor], Tensor]) -> None:
         """All-reduce the sums."""
-        self.sums = all_reduce_sum(self.sums)
+        self.sums, self.counts = all_reduce_sum(self.sums), all_reduce_sum(self.counts)
+
+    def baseline(self) -> dict[str, float]:
+        """Return the top-1 of naming the most frequent class, on the samples of the metric."""
+        return {"top1": float(self.counts.max() / self.counts.sum().clamp_min(1))}
 
     def compute(self) -> dict[str, float]:
         """Return `loss`, `top1` and, with more than five classes, `top5`, each a mean over the samples."""

@@ -50,9 +50,7 @@ class ClassificationTraining:
         self.mix = Mix(len(splits.classes), mixup=options.mixup, cutmix=options.cutmix)
         counts = torch.tensor([max(count, 1) for count in splits.require("train").counts().values()])
         self.class_weights = counts.sum() / (len(counts) * counts) if options.balance == "weights" else None
-        val = splits.require("val").counts()
         self.chance = log(max(len(counts), 2))
-        self.baseline = {"top1": max(val.values()) / max(sum(val.values()), 1)}
         self.to(torch.device("cpu"))
 
     def describe(self) -> str:
