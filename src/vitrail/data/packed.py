@@ -68,7 +68,7 @@ def unreadable_images(name: str, faults: list[DataProblem]) -> DataError:
     lines = [f"  {fault}" for fault in faults[:3]] + ([f"  and {len(faults) - 3} more"] if len(faults) > 3 else [])
     return DataError(
         "\n".join([f"{len(faults)} images of {name} cannot be read:", *lines])
-        + '\nMend them (`vitrail data check` lists them all), or leave them out: bad="skip".'
+        + '\nMend them (`vitrail data check` lists them all), or leave them out: --bad skip (bad="skip").'
     )
 
 

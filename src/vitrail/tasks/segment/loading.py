@@ -176,7 +176,10 @@ class SegmentLoader:
             for samples, faults in self._loader:
                 if faults and self.bad == "fail":
                     name, reason = faults[0]
-                    raise DataError(f"{self.dataset.name}: {name}: {reason}.\nSee everything: vitrail data check DATA")
+                    raise DataError(
+                        f"{self.dataset.name}: {name}: {reason}.\n"
+                        "Mend it (`vitrail data check DATA` lists everything), or leave it out: --bad skip."
+                    )
                 self.skipped |= dict(faults)
                 batch = grouped(samples, self.preprocess.channels)
                 images = tuple(normalise(each, self.preprocess) for each in batch.images)
