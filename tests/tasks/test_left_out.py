@@ -18,6 +18,7 @@ from vitrail.tasks.evaluation_file import read_evaluation
 from vitrail.training.checkpoint import list_states, saved_fact
 from vitrail.training.config import config_class
 from vitrail.training.reporters import NullReporter
+from vitrail.training.run_dir import read_config
 from vitrail.training.train import Summary, train
 
 BROKEN = b"\x89PNG\r\n\x1a\n cut short"
@@ -140,3 +141,9 @@ def test_images_without_a_mask_are_told_when_the_data_is_opened(tmp_path: Path) 
     assert splits.notes() == [
         "1 images or masks have no partner and are left out, first train/02.png: no mask of this name in trainannot/."
     ]
+
+
+def test_a_finished_run_that_is_resumed_remembers_them(case: Case) -> None:
+    kind = config_class(read_config(case.run).task)
+    again = train(kind(resume=str(case.run)))
+    assert case.summary is not None and set(again.skipped_names) == set(case.summary.skipped_names) == case.names
