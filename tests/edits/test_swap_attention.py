@@ -10,6 +10,8 @@ from vitrail.compress.settings import CompressSettings
 from vitrail.edits.edit import apply_edits, replay
 from vitrail.edits.swap_attention import SwapAttention, swappable_mixers
 from vitrail.errors import VitrailError
+from vitrail.explain.blocks import attending_blocks
+from vitrail.explain.maps import attention_maps
 from vitrail.fused.optimize import optimize
 from vitrail.grid import Grid
 from vitrail.kernels.attention.reference import attend
@@ -134,3 +136,19 @@ def test_a_model_without_data_is_rebuilt(to):
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(shell.eval()(images), model.eval()(images))
+
+
+def test_maps_of_swapped_attention():
+    """Linformer's keys are shared among the tokens of their rows; the stages of a star have no map of the tokens."""
+    for to, count in (("linformer", 2), ("star", 0)):
+        model = small("vit").eval()
+        side = 64 // model.config.patch_size
+        names = swappable_mixers(model)
+        apply_edits(model, SwapAttention(to, 5, dict.fromkeys(names, (side, side, 1))))
+        assert len(attending_blocks(model)) == count
+        if count:
+            with attention_maps(model) as maps:
+                model(images())
+            found = maps[0].probabilities
+            assert found.shape[-2:] == (side * side + 1, side * side + 1)
+            torch.testing.assert_close(found.sum(-1), torch.ones(found.shape[:-1]))

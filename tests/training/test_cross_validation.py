@@ -160,3 +160,15 @@ def test_views_are_averaged_as_probabilities(tmp_path: Path, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out)
     assert main(["predict", folder, "x.png", "--tta", "flp"]) == 2
     assert "Did you mean: flip" in capsys.readouterr().err
+
+
+def test_folds_are_not_continued_with_another_config(tiny) -> None:
+    """The folds of another experiment would be taken for those of this one, and its summary replaced."""
+    config = tiny(folds=2, epochs=1, batch=400)
+    cross_validate(config)
+    summary = (Path(config.out) / "summary.json").read_bytes()
+    assert cross_validate(replace(config, resume="auto")).seconds > 0  # the same config takes the finished folds
+    for change in ({"folds": 3}, {"lr": 3e-2}, {"epochs": 2}, {"model": "cct_2_3x2_32"}, {"data": "other"}):
+        with pytest.raises(VitrailError, match=f"begun with {next(iter(change))}="):
+            cross_validate(replace(config, resume="auto", **change))
+    assert (Path(config.out) / "summary.json").read_bytes() == summary

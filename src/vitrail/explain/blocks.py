@@ -56,14 +56,14 @@ def mixing_blocks(model: nn.Module) -> list[MixingBlock]:
 
 
 def attending_blocks(model: nn.Module) -> list[MixingBlock]:
-    """List the blocks that compute softmax attention; none for a model without any.
+    """List the blocks that compute softmax attention whose tokens have places; none for a model without any.
 
     Example:
         >>> from vitrail.models import create_model
         >>> len(attending_blocks(create_model("vit_tiny_patch16_224", depth=3)))
         3
     """
-    return [block for block in mixing_blocks(model) if leaf_of(block.module)]
+    return [block for block in mixing_blocks(model) if leaf_of(block.module) and hasattr(block.module, "token_index")]
 
 
 def leaf_of(mixer: nn.Module) -> Attend | None:

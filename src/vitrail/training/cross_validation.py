@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -13,7 +13,16 @@ from vitrail.tasks.table import Table
 from vitrail.training.config import RunConfig
 from vitrail.training.lock import locked
 from vitrail.training.reporters import NullReporter, Reporter
-from vitrail.training.run_dir import CONFIG, SUMMARY, new_folder, write_config, write_summary
+from vitrail.training.run_dir import (
+    CONFIG,
+    SUMMARY,
+    changed_fields,
+    new_folder,
+    read_config,
+    refuse_changes,
+    write_config,
+    write_summary,
+)
 from vitrail.training.signals import Interrupted, StopRequest
 from vitrail.training.train import train
 
@@ -96,8 +105,15 @@ def cross_validate(
 
 
 def _root(config: RunConfig) -> Path:
-    """Return the folder of the folds: a new one, or that of `out` to continue."""
+    """Return the folder of the folds: a new one, or that of `out` to continue.
+
+    Raises:
+        VitrailError: the folds of `out` were begun with another config.
+    """
     if config.resume == "auto" and config.out is not None and (Path(config.out) / CONFIG).is_file():
+        stored = read_config(Path(config.out))
+        names = {field.name for field in fields(config)} - {"fold"}
+        refuse_changes(config, stored, changed_fields(config, stored, names))
         return Path(config.out)
     root = new_folder(replace(config, resume=None))
     write_config(root, replace(config, out=str(root), resume=None))

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,33 @@ def settle_config(config: RunConfig) -> tuple[RunConfig, Path | None]:
         given = {name for name in given if getattr(config, name) != getattr(default, name)}
     stored = read_config(folder)
     need_own_file(stored.model, _environment(folder).get("architecture_file"), folder)
-    changed = {name for name in given - set(RUNTIME) if _is_changed(config, stored, name)}
+    changed = changed_fields(config, stored, given)
     free = given & set(RUNTIME) | (changed - {"task"} if begins_anew(folder) else set())
-    for name in sorted(changed - free):
+    refuse_changes(config, stored, changed - free)
+    anew = {name: getattr(config, name) for name in free}
+    return replace(stored, **{**anew, "out": str(folder), "resume": None}), folder
+
+
+def changed_fields(config: RunConfig, stored: RunConfig, given: Iterable[str]) -> set[str]:
+    """Return the fields, of those given, that a run does not take over from its new config and that differ."""
+    return {name for name in set(given) - set(RUNTIME) if _is_changed(config, stored, name)}
+
+
+def refuse_changes(config: RunConfig, stored: RunConfig, changed: Iterable[str]) -> None:
+    """Refuse to go on with a run with other values of these fields.
+
+    Raises:
+        VitrailError: there is one.
+    """
+    for name in sorted(changed):
         raise VitrailError(
             f"This run was begun with {name}={getattr(stored, name, None)}; it cannot go on with"
             f" {name}={getattr(config, name)}.\n"
             "Leave it out to go on, or start a new run (--weights takes the weights along)."
         )
-    anew = {name: getattr(config, name) for name in free}
-    return replace(stored, **{**anew, "out": str(folder), "resume": None}), folder
 
 
-_FILLED_IN = ("batch", "epochs", "lr", "layer_decay", "warmup")
+_FILLED_IN = ("batch", "epochs", "lr", "layer_decay", "warmup", "imgsz")
 """Fields whose default depends on weights and data; a run's own config has their values."""
 
 

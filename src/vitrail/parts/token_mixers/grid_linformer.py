@@ -52,6 +52,15 @@ class GridLinformerAttention(LinformerAttention):
             )
         return super().forward(x, grid)
 
+    def token_index(self, grid: Grid) -> Tensor:
+        """Return the tokens of each attention group: all of them, in one group."""
+        return torch.arange(grid.tokens)[None]
+
+    def coverage(self, grid: Grid) -> Tensor:
+        """Return the share of each token in each row of the projection of keys, `(r, N)`; rows sum to one."""
+        shares = self.project_k.detach().abs()
+        return shares / shares.sum(1, keepdim=True).clamp_min(1e-12)
+
 
 def region_means(grid: Grid, rank: int) -> Tensor:
     """Return the means over at most `rank` regions, prefix tokens each on their own: `(r, N)`.
