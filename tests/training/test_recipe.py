@@ -1,13 +1,16 @@
 """Defaults from scratch and of fine-tuning: filled in once, told, and never over a given value."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from vitrail.errors import VitrailError
 from vitrail.models import create_model
 from vitrail.training.config import TrainConfig
 from vitrail.training.dry_run import dry_run
 from vitrail.training.recipe import FINE_TUNING, FROM_SCRATCH, with_recipe
+from vitrail.training.run_dir import new_folder, settle_config, write_config
 from vitrail.weights.folder import save_model
 
 OWN = {"dim": 24, "depth": 2, "num_heads": 3, "patch_size": 4, "image_size": 16, "num_classes": 3}
@@ -61,3 +64,16 @@ def test_min_lr_above_the_default_is_kept():
 def test_the_first_loss_of_a_new_head_is_that_of_chance(weights):
     plan = dry_run(TrainConfig(data="digits", weights=weights, imgsz=16, batch=8))
     assert plan.config.model == "vit_tiny_patch16_224" and plan.config.epochs == FINE_TUNING.epochs
+
+
+def test_the_same_command_goes_on_with_a_run_from_weights(weights, tmp_path):
+    """`resume=auto` compares what was given: model, fields and the size of images are those of the weights."""
+    config = TrainConfig(data="digits", weights=weights, epochs=1, out=str(tmp_path / "run"))
+    write_config(new_folder(config), with_recipe(config)[0])
+    again = replace(config, resume="auto")
+    stored, folder = settle_config(again)
+    assert folder == tmp_path / "run" and (stored.imgsz, stored.model) == (16, "vit_tiny_patch16_224")
+    assert stored.model_overrides() == {"dim": 24, "depth": 2, "patch_size": 4}
+    for change in ({"set": ("drop_path=0.1",)}, {"imgsz": 32}):
+        with pytest.raises(VitrailError, match="begun with"):
+            settle_config(replace(again, **change))

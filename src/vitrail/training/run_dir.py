@@ -82,6 +82,8 @@ _FILLED_IN = ("batch", "epochs", "lr", "layer_decay", "warmup", "imgsz")
 def _is_changed(config: RunConfig, stored: RunConfig, name: str) -> bool:
     """Return whether a field has another value than that of the run; `auto` and defaults of a recipe leave it open."""
     was, now = getattr(stored, name, None), getattr(config, name)
+    if name == "set" and config.model == "auto" and config.weights is not None:  # fields of the weights come first
+        return tuple(was or ())[len(was or ()) - len(now) :] != tuple(now)
     return was != now and now != "auto" and not (name in _FILLED_IN and now is None)
 
 
