@@ -148,6 +148,53 @@ def test_coco_categories_crowds_and_outlines(tmp_path):
         open_boxes(str(tmp_path))
 
 
+def standard_coco(folder, splits=("train", "val")):
+    """The files that COCO publishes, and an image of each split."""
+    (folder / "annotations").mkdir()
+    for split in splits:
+        save_image(folder / f"{split}2017" / f"{split}.png")
+        images = [{"id": 7, "file_name": f"{split}.png", "width": 64, "height": 48}]
+        box = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}
+        animals = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+        contents = {
+            "captions": {"images": images, "annotations": [{"id": 1, "image_id": 7, "caption": "A cat."}]},
+            "instances": {"images": images, "annotations": [box], "categories": animals},
+            "person_keypoints": {"images": images, "annotations": [box], "categories": [{"id": 1, "name": "person"}]},
+            "panoptic": {"images": images, "annotations": [{"image_id": 7}], "categories": animals},
+        }
+        for kind, values in contents.items():
+            (folder / "annotations" / f"{kind}_{split}2017.json").write_text(json.dumps(values))
+    test = {"images": [{"id": 9, "file_name": "x.png"}], "categories": [{"id": 1, "name": "cat"}]}
+    (folder / "annotations" / "image_info_test-dev2017.json").write_text(json.dumps(test))
+
+
+@pytest.mark.parametrize("inside", [".", "annotations"])
+def test_the_folder_that_coco_publishes(inside, tmp_path):
+    standard_coco(tmp_path)
+    data = open_boxes(str(tmp_path / inside))
+    assert data.classes == ("cat", "dog") and list(data.parts) == ["train", "val"]
+    assert [data.require(split).image(0).size for split in ("train", "val")] == [(64, 48)] * 2
+    alone = open_boxes(str(tmp_path / "annotations" / "instances_val2017.json"), val_share=0).require("train")
+    assert alone.ids == ["val.png"] and alone.image(0).size == (64, 48)
+
+
+def test_files_without_boxes_are_read_only_if_no_other_has_any(tmp_path):
+    standard_coco(tmp_path, ["train"])
+    folder = tmp_path / "annotations"
+    (folder / "instances_train2017.json").rename(folder / "train.json")
+    (folder / "captions_train2017.json").rename(folder / "a_text_of_train.json")
+    assert open_boxes(str(tmp_path), val_share=0).classes == ("cat", "dog")
+    (folder / "train.json").unlink()
+    assert open_boxes(str(tmp_path), val_share=0).classes == ("person",)
+    (folder / "person_keypoints_train2017.json").unlink()
+    with pytest.raises(DataError, match=r"a_text_of_train\.json is no COCO file .*'categories'"):
+        open_boxes(str(tmp_path))
+    (folder / "train.json").write_text("{")
+    (folder / "a_text_of_train.json").unlink()
+    with pytest.raises(DataError, match=r"train\.json is no COCO file"):
+        open_boxes(str(tmp_path))
+
+
 def test_run_lengths_go_down_the_columns():
     assert run_lengths({"counts": [1, 2, 3]}, (2, 3)).tolist() == [[0, 0], [1, 0], [1, 0]]
     with pytest.raises(DataError, match="do not fill"):

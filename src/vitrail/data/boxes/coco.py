@@ -12,10 +12,18 @@ from vitrail.errors import DataError
 
 SPLITS = ("train", "val", "test")
 
+WITHOUT_BOXES = ("captions", "image_info", "panoptic")
+"""Names of COCO's own files that have no boxes; they are read only if there is nothing else."""
+
+SECOND = ("person_keypoints", "stuff")
+"""Names of COCO's own files whose boxes are not those of its 80 classes."""
+
 
 def find_coco(root: Path) -> dict[str, Path]:
     """Return the COCO files of a folder by split: `annotations/instances_train2017.json`, `train.json`,
     `train/_annotations.coco.json`; a .json file alone is the split `train`.
+
+    Of several files of a split, `instances_*` comes first, and a file without boxes is taken only if no other has any.
 
     Example:
         >>> find_coco(Path("no/such/folder"))
@@ -26,14 +34,33 @@ def find_coco(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         return {}
     files = [*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json")]
-    found: dict[str, Path] = {}
-    for path in sorted(files):
+    candidates: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted([path for path in files if not path.name.startswith(WITHOUT_BOXES)] or files):
         where = path.parent.name if path.name.startswith("_") else path.stem
-        for split in SPLITS:
-            if split in where.lower().replace("valid", "val") and split not in found:
-                found[split] = path
-                break
-    return found
+        if splits := [split for split in SPLITS if split in where.lower().replace("valid", "val")]:
+            candidates[splits[0]].append(path)
+    return {split: _preferred(candidates[split]) for split in SPLITS if split in candidates}
+
+
+def _preferred(paths: list[Path]) -> Path:
+    """Return the file that has the boxes of a split."""
+    instances = [path for path in paths if path.name.startswith("instances")]
+    if len(paths) == 1 or len(instances) == 1:
+        return (instances or paths)[0]
+    ordered = sorted(paths, key=lambda path: (path not in instances, path.name.startswith(SECOND), path))
+    return next((path for path in ordered if _may_have_boxes(path)), ordered[0])
+
+
+def _may_have_boxes(path: Path) -> bool:
+    """Return False if the contents of a file are of another kind, such as captions; damaged files are not judged."""
+    try:
+        values = json.loads(path.read_text())
+    except ValueError:
+        return True
+    keys = ("images", "annotations", "categories")
+    if not isinstance(values, dict) or not all(isinstance(values.get(key), list) for key in keys):
+        return False
+    return all(isinstance(each, dict) and "bbox" in each for each in values["annotations"][:1])
 
 
 def read_coco(files: dict[str, Path], root: Path, name: str) -> BoxSplits:
@@ -73,13 +100,12 @@ def _records(values: dict[str, Any], path: Path, root: Path, split: str, places:
     by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for each in values["annotations"]:
         by_image[each.get("image_id")].append(each)
-    places_to_look = [
-        path.parent,
-        root,
-        root / "images",
-        *sorted(root.glob(f"*{split}*")),
-        *root.glob(f"images/*{split}*"),
-    ]
+    places_to_look = [path.parent]
+    words = dict.fromkeys([*(each for each in SPLITS if each in path.stem.lower()), split])
+    for base in dict.fromkeys([root, path.parent.parent if path.parent.name == "annotations" else root]):
+        places_to_look += [base, base / "images"]
+        for word in words:
+            places_to_look += [*sorted(base.glob(f"*{word}*")), *sorted(base.glob(f"images/*{word}*"))]
     records = []
     for image in values["images"]:
         found = by_image.pop(image["id"], [])
