@@ -45,12 +45,18 @@ def test_losses_of_a_layout_are_reported(source, tmp_path, capsys):
     values = json.loads(path.read_text())
     for number, each in enumerate(values["annotations"]):
         each["iscrowd"] = int(number == 0)
+        each["area"] /= 1 + (number == 1)
     values["categories"].append({"id": 99, "name": "unseen"})
     path.write_text(json.dumps(values))
     assert main(["data", "convert", str(source), "--task", "detect", "--to", "yolo", "--out", str(tmp_path / "y")]) == 0
-    assert "1 objects to be ignored" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 objects to be ignored" in printed and "areas of objects in 1 images" in printed
     assert open_boxes(str(tmp_path / "y"), 0.0).classes[-1] == "unseen"
     assert "does not list: unseen" in " ".join(convert_boxes(str(source), "voc", tmp_path / "v").losses)
+    convert_boxes(str(source), "coco", tmp_path / "c")
+    before, after = (open_boxes(str(folder), 0.0).require("train").records for folder in (source, tmp_path / "c"))
+    areas = {record.id: record.areas for record in after}
+    assert all(np.allclose(record.areas, areas[record.id], rtol=1e-12) for record in before)
 
 
 def test_refused_conversions_write_nothing(source, tmp_path):

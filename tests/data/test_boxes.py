@@ -148,6 +148,27 @@ def test_coco_categories_crowds_and_outlines(tmp_path):
         open_boxes(str(tmp_path))
 
 
+def test_areas_of_coco_are_kept_and_those_of_boxes_fill_in(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    boxes = [{"image_id": 7, "category_id": 1, "bbox": [10, 10, 10, 10]} for _ in range(3)]
+    values = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 64, "height": 48}],
+        "annotations": [{**boxes[0], "area": 33.5}, {**boxes[1], "area": None}, boxes[2]],
+        "categories": [{"id": 1, "name": "cell"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(values))
+    for _ in range(2):  # as read, and as written
+        data = open_boxes(str(tmp_path), val_share=0).require("train")
+        assert data.records[0].areas.tolist() == [33.5, 100, 100]
+        write_coco(data, tmp_path / "train.json")
+    assert json.loads((tmp_path / "train.json").read_text())["annotations"][0]["area"] == 33.5
+    for area in ("wide", float("nan"), -1, [3]):
+        values["annotations"] = [{**boxes[0], "area": area}]
+        (tmp_path / "train.json").write_text(json.dumps(values))
+        with pytest.raises(DataError, match=r"an annotation of a\.png is wrong"):
+            open_boxes(str(tmp_path))
+
+
 def standard_coco(folder, splits=("train", "val")):
     """The files that COCO publishes, and an image of each split."""
     (folder / "annotations").mkdir()

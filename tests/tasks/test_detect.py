@@ -11,6 +11,7 @@ from PIL import Image
 import vitrail
 from vitrail.cli import main
 from vitrail.data.boxes.dataset import BoxRecord, BoxSet
+from vitrail.data.boxes.open import open_boxes
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
 from vitrail.tasks.detect.average_precision import BINS, Histograms, match
@@ -82,15 +83,10 @@ def random_detections(rng, data):
     return found
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_average_precision_is_that_of_pycocotools(seed, capsys):
+def oracle_figures(truth, results):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    rng = np.random.default_rng(seed)
-    data = random_truth(rng)
-    found = random_detections(rng, data)
-    truth, results = ground_truth(data), coco_results(found)
     dataset = COCO()
     dataset.dataset = truth
     dataset.createIndex()
@@ -98,12 +94,41 @@ def test_average_precision_is_that_of_pycocotools(seed, capsys):
     oracle.evaluate()
     oracle.accumulate()
     oracle.summarize()
+    return oracle.stats[:9]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_is_that_of_pycocotools(seed, capsys):
+    rng = np.random.default_rng(seed)
+    data = random_truth(rng)
+    found = random_detections(rng, data)
+    truth, results = ground_truth(data), coco_results(found)
+    stats = oracle_figures(truth, results)
     figures, _, _ = coco_figures(truth, results)
-    assert np.allclose(list(figures.values()), oracle.stats[:9], atol=1e-9)
+    assert np.allclose(list(figures.values()), stats, atol=1e-9)
     sums = Histograms(3)
     for (_, boxes, scores, labels), record in zip(found, data.records, strict=True):
         sums.add(boxes, scores, labels, record.boxes, record.labels, record.ignore)
-    assert np.nanmean(sums.precision()) == pytest.approx(oracle.stats[0], abs=1e-9)
+    assert np.nanmean(sums.precision()) == pytest.approx(stats[0], abs=1e-9)
+
+
+def test_sizes_of_objects_are_those_of_the_annotations(tmp_path, capsys):
+    from vitrail.tasks.detect.evaluate import with_classes
+
+    rng = np.random.default_rng(4)
+    drawn = random_truth(rng, images=40)
+    truth = ground_truth(drawn)
+    for each in truth["annotations"]:
+        each["area"] = each["bbox"][2] * each["bbox"][3] / 3
+    (tmp_path / "val.json").write_text(json.dumps(truth))
+    data = open_boxes(str(tmp_path / "val.json"), val_share=0).require("train")
+    results = coco_results(random_detections(rng, drawn))
+    figures, _, _ = coco_figures(ground_truth(data), results)
+    want = oracle_figures(truth, results)
+    assert (want[3:5] > 0).all() and np.allclose(list(figures.values()), want, atol=1e-9)
+    assert figures["ap_small"] != coco_figures(ground_truth(drawn), results)[0]["ap_small"]
+    turned = with_classes(data, data.classes[::-1])
+    assert [record.areas.tolist() for record in turned.records] == [record.areas.tolist() for record in data.records]
 
 
 def test_an_object_matches_once_and_crowds_are_ignored():

@@ -1,4 +1,4 @@
-"""COCO json: images, annotations with `bbox` (left, top, width, height) and `segmentation`, categories."""
+"""COCO json: images, annotations with `bbox` (left, top, width, height), `area` and `segmentation`, categories."""
 
 import json
 from collections import defaultdict
@@ -112,6 +112,7 @@ def _records(values: dict[str, Any], path: Path, root: Path, split: str, places:
         try:
             boxes = np.array([each["bbox"] for each in found], dtype=np.float64).reshape(-1, 4)
             labels = np.array([places[each["category_id"]] for each in found], dtype=np.int64)
+            areas = _areas(found, boxes)
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(f"{path}: an annotation of {image['file_name']} is wrong: {error!r}") from error
         edges = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
@@ -120,13 +121,26 @@ def _records(values: dict[str, Any], path: Path, root: Path, split: str, places:
         outlines = tuple(each.get("segmentation") for each in found)
         file = _locate(image["file_name"], places_to_look)
         records.append(
-            BoxRecord(file, image["file_name"], size, edges, labels, crowd, outlines if all(outlines) else ())
+            BoxRecord(file, image["file_name"], size, edges, labels, crowd, outlines if all(outlines) else (), areas)
         )
     if by_image:
         raise DataError(
             f"{path}: {len(by_image)} annotated images are not among its images, first {next(iter(by_image))}."
         )
     return records
+
+
+def _areas(found: list[dict[str, Any]], boxes: np.ndarray) -> np.ndarray | None:
+    """Return the areas of annotations, that of the box where none is stated; None if no annotation has one."""
+    stated = [each.get("area") for each in found]
+    if all(area is None for area in stated):
+        return None
+    of_boxes = boxes[:, 2:].prod(1).tolist()
+    areas = np.array([box if area is None else area for area, box in zip(stated, of_boxes, strict=True)], np.float64)
+    if areas.ndim != 1 or (wrong := ~np.isfinite(areas) | (areas < 0)).any():
+        got = areas[wrong][0] if areas.ndim == 1 else stated[0]
+        raise ValueError(f"area {got}; a number of square pixels is needed, or none for that of the box")
+    return areas
 
 
 def _locate(name: str, folders: list[Path]) -> Path:
@@ -139,11 +153,12 @@ def write_coco(boxes: BoxSet, path: Path) -> None:
     """Write a COCO file; ids count from 1. Images without a stated size have 0 x 0."""
     annotations = []
     for number, record in enumerate(boxes.records, 1):
-        for i, (box, label, ignore) in enumerate(zip(record.boxes, record.labels, record.ignore, strict=True)):
+        objects = zip(record.boxes, record.labels, record.ignore, record.areas.tolist(), strict=True)
+        for i, (box, label, ignore, area) in enumerate(objects):
             left, top, right, bottom = map(float, box)
             wide, tall = right - left, bottom - top
             each = {"id": len(annotations) + 1, "image_id": number, "category_id": int(label) + 1}
-            each |= {"bbox": [left, top, wide, tall], "area": wide * tall, "iscrowd": int(ignore)}
+            each |= {"bbox": [left, top, wide, tall], "area": area, "iscrowd": int(ignore)}
             annotations.append(each | ({"segmentation": record.outlines[i]} if record.outlines else {}))
     images = [
         {

@@ -112,6 +112,7 @@ def _losses(splits: BoxSplits, to: str) -> tuple[str, ...]:
     records = [record for _, part in splits for record in part.records]
     ignored = sum(int(record.ignore.sum()) for record in records)
     outlines = sum(bool(record.outlines) for record in records)
+    areas = sum(not np.allclose(record.areas, replace(record, stated_areas=None).areas) for record in records)
     found = {int(label) for record in records for label in record.labels}
     empty = [name for place, name in enumerate(splits.classes) if place not in found]
     losses = []
@@ -119,6 +120,8 @@ def _losses(splits: BoxSplits, to: str) -> tuple[str, ...]:
         losses.append(f"left out: {ignored} objects to be ignored (crowds, difficult), for which YOLO has no mark")
     if to != "coco" and outlines:
         losses.append(f"left out: outlines of objects in {outlines} images; --to coco keeps them")
+    if to != "coco" and areas:
+        losses.append(f"left out: areas of objects in {areas} images, by which AP has sizes; --to coco keeps them")
     if to == "voc" and empty:
         losses.append(f"left out: classes without an object, which VOC does not list: {', '.join(empty[:5])}")
     return tuple(losses)

@@ -27,6 +27,7 @@ class BoxRecord:
         labels: `(n,)` class numbers from 0.
         ignore: `(n,)`, objects that are neither to be found nor a fault if they are found (crowds, "difficult").
         outlines: polygons (lists of x, y, x, y, ...) or run lengths of each object, as COCO has them; empty without.
+        stated_areas: `(n,)` areas of the objects in square pixels, as COCO has them for outlines; None without.
     """
 
     path: Path
@@ -36,6 +37,18 @@ class BoxRecord:
     labels: np.ndarray
     ignore: np.ndarray
     outlines: tuple[object, ...] = field(default=(), compare=False)
+    stated_areas: np.ndarray | None = field(default=None, compare=False)
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Area of each object: as stated, else that of its box.
+
+        Example:
+            >>> boxes = np.array([[0.0, 0.0, 4.0, 3.0]])
+            >>> BoxRecord(Path("a.png"), "a", None, boxes, np.zeros(1, int), np.zeros(1, bool)).areas.tolist()
+            [12.0]
+        """
+        return (self.boxes[:, 2:] - self.boxes[:, :2]).prod(1) if self.stated_areas is None else self.stated_areas
 
     def problems(self, classes: int) -> list[str]:
         """Return faults of the annotations: numbers that are no box, classes out of range, boxes outside the image."""

@@ -34,10 +34,11 @@ def ground_truth(data: BoxSet) -> dict[str, Any]:
     """Return a data set as COCO's dictionary; ids count from 1."""
     annotations: list[dict[str, Any]] = []
     for number, record in enumerate(data.records, 1):
-        for box, label, ignore in zip(record.boxes, record.labels, record.ignore, strict=True):
+        objects = zip(record.boxes, record.labels, record.ignore, record.areas, strict=True)
+        for box, label, ignore, area in objects:
             (left, top), (wide, tall) = box[:2].tolist(), (box[2:] - box[:2]).tolist()
             each = {"id": len(annotations) + 1, "image_id": number, "category_id": int(label) + 1}
-            annotations.append(each | {"bbox": [left, top, wide, tall], "area": wide * tall, "iscrowd": int(ignore)})
+            annotations.append(each | {"bbox": [left, top, wide, tall], "area": float(area), "iscrowd": int(ignore)})
     images = [
         {
             "id": number,
