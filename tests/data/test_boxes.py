@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vitrail.data.boxes.coco import write_coco
+from vitrail.data.boxes.convert import convert_boxes
 from vitrail.data.boxes.dataset import BoxRecord, BoxSet
 from vitrail.data.boxes.open import open_boxes
 from vitrail.data.boxes.voc import write_voc
@@ -234,6 +235,46 @@ def test_yolo_polygons_and_faulty_lines(tmp_path):
         labels.write_text(line)
         with pytest.raises(DataError, match=message):
             open_boxes(str(tmp_path))
+
+
+def yolo_set(folder, names, label):
+    save_image(folder / "images" / "train" / "a.png")
+    (folder / "data.yaml").write_text(f"names: {names}\ntrain: images/train\n")
+    labels = folder / "labels" / "train" / "a.txt"
+    labels.parent.mkdir(parents=True, exist_ok=True)
+    labels.write_text(f"{label} 0.5 0.5 0.5 0.5\n")
+    data = open_boxes(str(folder), val_share=0).require("train")
+    return [data.classes[i] for i in data.records[0].labels]
+
+
+@pytest.mark.parametrize(
+    "names", ["{1: cat, 2: dog, 7: owl}", "{7: owl, 2: dog, 1: cat}", "{'1': cat, 2: dog, 7: owl}"]
+)
+def test_keys_of_yolo_names_are_class_numbers(names, tmp_path):
+    assert [yolo_set(tmp_path, names, number) for number in (1, 2, 7)] == [["cat"], ["dog"], ["owl"]]
+    convert_boxes(str(tmp_path), "yolo", tmp_path / "again")
+    again = open_boxes(str(tmp_path / "again"), val_share=0).require("train")
+    assert again.classes == ("cat", "dog", "owl") and again.records[0].labels.tolist() == [2]
+    for number in (0, 3, -1):
+        with pytest.raises(DataError, match=rf"line 1: class {number} has no name in .*data\.yaml; it names 1, 2, 7"):
+            yolo_set(tmp_path, names, number)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("{cat: 0}", "'cat' in 'names' is no class number"),
+        ("{true: cat}", "'True' in 'names' is no class number"),
+        ("{-1: cat}", "'-1' in 'names' is no class number"),
+        ("{0: cat, '0': dog}", "names class 0 twice"),
+        ("{0: cat, 1: }", "class 1 has no name"),
+        ("[cat, '', dog]", "class 1 has no name"),
+        ("cat", "no list of class names"),
+    ],
+)
+def test_yolo_names_without_a_number_or_a_name_are_refused(names, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        yolo_set(tmp_path, names, 0)
 
 
 def test_validation_is_held_out_the_same_way_every_time(tmp_path):

@@ -4,7 +4,7 @@ Classes and splits are in `data.yaml` (`names`, `train`, `val`, `test`), or in `
 `labels/train`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +50,40 @@ def read_yolo(path: Path, name: str) -> BoxSplits:
     else:
         values = _yaml(path) or {}
         names = values.get("names")
-    if isinstance(names, dict):
-        names = [names[key] for key in sorted(names, key=int)]
-    if not isinstance(names, list):
-        raise DataError(f"{path} has no list of class names ('names').")
-    classes = unique_classes([str(each) for each in names], str(path))
+    named = _named(names, path)
+    classes = unique_classes(list(named.values()), str(path))
+    places = {number: place for place, number in enumerate(named)}
     root = path.parent / str(values.get("path", ".")) if path.suffix != ".txt" else path.parent
     parts = {}
     for split in SPLITS:
         where = values.get(split, values.get("valid") if split == "val" else None)
         if where:
             images = _images(path.parent, root, where)
-            parts[split] = BoxSet(f"{name} {split}", classes, [_record(each, classes) for each in images])
+            parts[split] = BoxSet(f"{name} {split}", classes, [_record(each, places, path) for each in images])
     if not parts:
         raise DataError(f"{path} names no split: train, val or test.")
     return BoxSplits(name, classes, parts)
+
+
+def _named(names: Any, path: Path) -> dict[int, str]:
+    """Return the classes of a file by number: places in a list, or the keys of a mapping, which may have gaps.
+
+    Raises:
+        DataError: there is neither, a key is no class number, or a class has no name.
+    """
+    if not isinstance(names, list | dict):
+        raise DataError(f"{path} has no list of class names ('names').")
+    found: dict[int, str] = {}
+    for key, name in names.items() if isinstance(names, dict) else enumerate(names):
+        text = str(key)
+        if isinstance(key, bool) or not (text.isascii() and text.isdecimal()):
+            raise DataError(f"{path}: '{text}' in 'names' is no class number; keys are whole numbers from 0.")
+        if int(text) in found:
+            raise DataError(f"{path} names class {int(text)} twice ('names'). Leave one of them.")
+        if name is None or not str(name).strip():
+            raise DataError(f"{path}: class {int(text)} has no name in 'names'. Give it one.")
+        found[int(text)] = str(name)
+    return dict(sorted(found.items()))
 
 
 def _yaml(path: Path) -> dict[str, Any] | None:
@@ -104,7 +123,8 @@ def label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _record(image: Path, classes: Sequence[str]) -> BoxRecord:
+def _record(image: Path, places: Mapping[int, int], source: Path) -> BoxRecord:
+    """Read the label file of an image; `places` has the place of each class number that `source` names."""
     path, size = label_file(image), Orientation.of(image).upright
     boxes, labels, outlines = [], [], []
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
@@ -115,8 +135,10 @@ def _record(image: Path, classes: Sequence[str]) -> BoxRecord:
             label, values = int(words[0]), np.array(words[1:], dtype=np.float64)
         except ValueError as error:
             raise DataError(f"{path}, line {number}: {error}") from error
-        if not 0 <= label < len(classes):
-            raise DataError(f"{path}, line {number}: class {label}, but there are {len(classes)} classes.")
+        if label not in places:
+            raise DataError(
+                f"{path}, line {number}: class {label} has no name in {source}; it names {_few(list(places))}."
+            )
         if len(values) == 4:
             centre, half = values[:2] * size, values[2:] * size / 2
             boxes.append([*(centre - half), *(centre + half)])
@@ -128,7 +150,7 @@ def _record(image: Path, classes: Sequence[str]) -> BoxRecord:
             raise DataError(
                 f"{path}, line {number}: {len(values)} numbers after the class; 4, or a polygon, are needed."
             )
-        labels.append(label)
+        labels.append(places[label])
     return BoxRecord(
         image,
         image.name,
@@ -138,6 +160,18 @@ def _record(image: Path, classes: Sequence[str]) -> BoxRecord:
         np.zeros(len(boxes), dtype=bool),
         tuple(outlines) if outlines and len(outlines) == len(boxes) else (),
     )
+
+
+def _few(numbers: list[int]) -> str:
+    """Return class numbers in order as text, without gaps as a range.
+
+    Example:
+        >>> _few([0, 1, 2, 3]), _few([1, 2, 5])
+        ('0 to 3', '1, 2, 5')
+    """
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
 
 
 def write_yolo(boxes: BoxSet, folder: Path) -> None:
