@@ -237,6 +237,21 @@ def test_yolo_polygons_and_faulty_lines(tmp_path):
             open_boxes(str(tmp_path))
 
 
+def test_empty_lines_of_yolo_classes_do_not_move_the_others(tmp_path):
+    save_image(tmp_path / "images" / "train" / "a.png")
+    (tmp_path / "labels" / "train").mkdir(parents=True)
+    (tmp_path / "labels" / "train" / "a.txt").write_text("2 0.5 0.5 0.5 0.5\n")
+    names = tmp_path / "classes.txt"
+    names.write_text("cell\n\nplate\n")
+    with pytest.raises(DataError, match=r"classes\.txt, line 2 is empty, but it stands for class 1"):
+        open_boxes(str(tmp_path))
+    names.write_bytes("cell\r\nb\u00fcrette\r\nplate\r\n \r\n\r\n".encode())
+    assert open_boxes(str(tmp_path), val_share=0).classes == ("cell", "b\u00fcrette", "plate")
+    names.write_bytes(b"b\xfcrette")
+    with pytest.raises(DataError, match="not UTF-8"):
+        open_boxes(str(tmp_path))
+
+
 def yolo_set(folder, names, label):
     save_image(folder / "images" / "train" / "a.png")
     (folder / "data.yaml").write_text(f"names: {names}\ntrain: images/train\n")

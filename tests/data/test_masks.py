@@ -71,6 +71,20 @@ def test_names_and_void(tmp_path):
     assert open_masks(str(tmp_path), val_share=0.0).names == ("sky", "void", "road", "car")
 
 
+@pytest.mark.parametrize(("text", "line"), [("sky\n\nroad\n", 2), ("\nsky\nroad", 1), ("sky\nroad\n \n\ncar\n", 3)])
+def test_an_empty_line_of_names_is_refused(tmp_path, text, line):
+    write(tmp_path, "a", numbers((0, 1)))
+    names = tmp_path / "classes.txt"
+    names.write_text(text)
+    with pytest.raises(DataError, match=rf"classes\.txt, line {line} is empty, but it stands for class {line - 1}"):
+        open_masks(str(tmp_path), val_share=0.0)
+    names.write_text("sky\nroad\n \n\n")
+    assert open_masks(str(tmp_path), val_share=0.0).names == ("sky", "road")
+    names.write_bytes(b"b\xfcrette")
+    with pytest.raises(DataError, match="not UTF-8"):
+        open_masks(str(tmp_path))
+
+
 def test_numbers_with_gaps_need_names(tmp_path):
     write(tmp_path, "a", numbers((0, 7), (200, 255)))
     with pytest.raises(DataError, match=r"numbers 0, 7, 200, with gaps(.|\n)*FOLDER@NAMES.txt"):

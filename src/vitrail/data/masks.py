@@ -12,6 +12,7 @@ from PIL import Image
 from vitrail.data.image_io import EXTENSIONS, ImageDecodeError, open_image, printable, read_orientation, read_size
 from vitrail.data.index import SPLIT_NAMES, SPLITS, DataProblem, Split
 from vitrail.data.mask_io import open_mask
+from vitrail.data.text_lines import read_class_lines
 from vitrail.errors import DataError, VitrailError
 
 NAMES_FILE = "classes.txt"
@@ -168,12 +169,13 @@ def read_class_names(path: Path, required: bool = False) -> tuple[str, ...] | No
 
     Raises:
         VitrailError: the file is required and absent, or names a class twice.
+        DataError: a line before the last name is empty.
     """
     if not path.is_file():
         if required:
             raise VitrailError(f"There is no file of class names at {printable(path)}.")
         return None
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    names = tuple(read_class_lines(path))
     twice = {name for name in names if names.count(name) > 1 and name.lower() not in VOID_NAMES}
     if twice:
         raise VitrailError(f"{printable(path)} names {sorted(twice)[0]!r} twice; give each class a name of its own.")

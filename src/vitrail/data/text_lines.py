@@ -45,6 +45,31 @@ def decode(data: bytes, name: str) -> str:
         raise DataError(f"{name} is not UTF-8 text (line {line}, byte {error.start}). Save it as UTF-8.") from error
 
 
+def read_class_lines(path: Path) -> list[str]:
+    """Return the class names of a file: line n is class n - 1, so only lines after the last name may be empty.
+
+    Raises:
+        DataError: a line before the last name is empty, or the file is not UTF-8.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("wb") as file:
+        ...     _ = file.write(b"sky\\nroad \\n\\n"), file.flush()
+        ...     read_class_lines(Path(file.name))
+        ['sky', 'road']
+    """
+    lines = [line.strip() for _, line in numbered_lines(read_text(path))]
+    while lines and not lines[-1]:
+        lines.pop()
+    if "" in lines:
+        number = lines.index("")
+        raise DataError(
+            f"{printable(path)}, line {number + 1} is empty, but it stands for class {number}.\n"
+            "Write its name there; or remove the line, if the numbers of the classes go on without it."
+        )
+    return lines
+
+
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text with their numbers from 1; a last line feed ends the last line.
 

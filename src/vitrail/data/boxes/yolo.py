@@ -13,6 +13,7 @@ import yaml
 
 from vitrail.data.boxes.dataset import BoxRecord, BoxSet, BoxSplits, Orientation, unique_classes
 from vitrail.data.image_io import EXTENSIONS
+from vitrail.data.text_lines import read_class_lines
 from vitrail.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -42,7 +43,7 @@ def read_yolo(path: Path, name: str) -> BoxSplits:
         DataError: a file or a line is not as YOLO has it.
     """
     if path.suffix == ".txt":
-        names: Any = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        names: Any = read_class_lines(path)
         values: dict[str, Any] = {
             split: f"images/{split}" for split in SPLITS if (path.parent / "images" / split).is_dir()
         }
