@@ -162,6 +162,22 @@ def test_the_check_lists_every_fault(tmp_path):
     assert report.to_dict()["kinds"]["mask size"] == 1 and "sky" in "\n".join(report.lines())
 
 
+def test_two_files_of_one_stem_are_named(tmp_path):
+    for stem in ("0", "1", "2", "3"):
+        write(tmp_path, stem, numbers((0, 1)))
+    Image.new("RGB", (2, 1)).save(tmp_path / "train" / "0.png")
+    Image.new("L", (2, 1)).save(tmp_path / "trainannot" / "1.bmp")
+    with pytest.raises(DataError, match=r"2 problems(.|\n)*train/0\.jpg: 0\.png beside it has the same stem"):
+        open_masks(str(tmp_path))
+    kept = open_masks(str(tmp_path), val_share=0.0, bad="skip").require("train")
+    assert kept.ids == ("train/2.jpg", "train/3.jpg")
+    report = check_masks(open_masks(str(tmp_path), bad="list"), workers=0)
+    assert [(one.id, one.kind) for one in report.bad] == [("train/0.jpg", "twice"), ("trainannot/1.bmp", "twice")]
+    (tmp_path / "train" / "more").mkdir()
+    (tmp_path / "train" / "0.png").rename(tmp_path / "train" / "more" / "0.png")
+    assert [one.kind for one in open_masks(str(tmp_path), bad="list").problems] == ["twice", "no mask"]
+
+
 def test_folders_without_masks_are_refused(tmp_path):
     with pytest.raises(VitrailError, match=r"no folder with images and masks at(.|\n)*trainannot"):
         open_masks(str(tmp_path / "nothing"))

@@ -83,7 +83,7 @@ class MaskSplits:
         name: the data set, for display.
         names: class names by number, or None if no file has them.
         sets: samples of each split.
-        problems: images without a mask and masks without an image.
+        problems: images without a mask, masks without an image, and files whose stem is there twice.
     """
 
     name: str
@@ -122,11 +122,11 @@ def open_masks(spec: str, *, val_share: float = 0.1, bad: Literal["fail", "skip"
     Args:
         spec: a folder, or `FOLDER@NAMES.txt`; see `KINDS`.
         val_share: share held out for val if there is no such split; 0 for none.
-        bad: `fail` raises for samples without a partner, the others record or drop them.
+        bad: `fail` raises for samples without a partner or of one stem, the others record or drop them.
 
     Raises:
         VitrailError: no such folder.
-        DataError: no pairs in it, or images without masks.
+        DataError: no pairs in it, images without masks, or two files of one stem.
     """
     text, _, given = spec.rpartition("@") if "@" in spec and not Path(spec).exists() else (spec, "", "")
     root = Path(text).expanduser()
@@ -183,9 +183,16 @@ def read_class_names(path: Path, required: bool = False) -> tuple[str, ...] | No
 
 
 def _pair(data: MaskSplits, root: Path, split: Split, images: Path, masks: Path) -> None:
-    """Add the samples of two folders, matched by their stems."""
-    found = {path.relative_to(images).with_suffix("").as_posix(): path for path in _files(images, EXTENSIONS)}
-    partners = {path.relative_to(masks).with_suffix("").as_posix(): path for path in _files(masks, EXTENSIONS)}
+    """Add the samples of two folders, matched by their stems; those of a stem that is there twice are left out."""
+    both_sides = _by_stem(images), _by_stem(masks)
+    twice = {stem for side in both_sides for stem, paths in side.items() if len(paths) > 1}
+    for side in both_sides:
+        for first, *others in side.values():
+            if others:
+                names = ", ".join(printable(path.name) for path in others)
+                reason = f"{names} beside it has the same stem, by which images and masks are matched; keep one of them"
+                data.problems.append(DataProblem(printable(first.relative_to(root)), reason, "twice"))
+    found, partners = ({stem: one for stem, (one, *_) in side.items() if stem not in twice} for side in both_sides)
     for stem, path in found.items():
         if stem not in partners:
             name = printable(path.relative_to(root))
@@ -198,6 +205,14 @@ def _pair(data: MaskSplits, root: Path, split: Split, images: Path, masks: Path)
         ids = [printable(found[stem].relative_to(root)) for stem in both]
         files = [found[stem] for stem in both], [partners[stem] for stem in both]
         data.sets[split] = MaskSet(f"{data.name} {split}", ids, *files)
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    """Return the images of a folder by their path in it without the ending."""
+    found: dict[str, list[Path]] = {}
+    for path in _files(folder, EXTENSIONS):
+        found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    return found
 
 
 def _files(folder: Path, endings: frozenset[str]) -> list[Path]:
