@@ -178,6 +178,15 @@ def test_two_files_of_one_stem_are_named(tmp_path):
     assert [one.kind for one in open_masks(str(tmp_path), bad="list").problems] == ["twice", "no mask"]
 
 
+@pytest.mark.parametrize("other", ["images/train", "train/images", "images/training"])
+def test_two_folders_of_one_split_are_named(tmp_path, other):
+    write(tmp_path, "a", numbers((0, 1)), images="images/train" if other == "train/images" else "train/images")
+    write(tmp_path, "b", numbers((0, 1)), images=other)
+    with pytest.raises(DataError, match=r"/: .*/ has images of train too; put all of them into one folder"):
+        open_masks(str(tmp_path))
+    assert len(open_masks(str(tmp_path), val_share=0.0, bad="skip").require("train")) == 1
+
+
 def test_folders_without_masks_are_refused(tmp_path):
     with pytest.raises(VitrailError, match=r"no folder with images and masks at(.|\n)*trainannot"):
         open_masks(str(tmp_path / "nothing"))

@@ -78,9 +78,9 @@ class _Seen(NamedTuple):
 def check_masks(data: MaskSplits, workers: int | None = None) -> MaskReport:
     """Examine a data set with masks; nothing that is found stops the check.
 
-    Found are: images without masks, two files of one stem, files that do not decode, masks of another size than their
-    image, orientation by EXIF of one of the two, colour masks, class numbers beyond the file of names, and masks
-    without a labelled pixel.
+    Found are: images without masks, two files of one stem, two folders of one split, files that do not decode, masks
+    of another size than their image, orientation by EXIF of one of the two, colour masks, class numbers beyond the
+    file of names, and masks without a labelled pixel.
 
     Args:
         data: result of `open_masks` with `bad="list"`.

@@ -83,7 +83,7 @@ class MaskSplits:
         name: the data set, for display.
         names: class names by number, or None if no file has them.
         sets: samples of each split.
-        problems: images without a mask, masks without an image, and files whose stem is there twice.
+        problems: images without a mask, masks without an image, and files or folders that are there twice.
     """
 
     name: str
@@ -133,8 +133,13 @@ def open_masks(spec: str, *, val_share: float = 0.1, bad: Literal["fail", "skip"
     if not root.is_dir():
         raise VitrailError(f"There is no folder with images and masks at {printable(text)}. Data is one of:\n{KINDS}")
     data = MaskSplits(root.name, read_class_names(Path(given) if given else root / NAMES_FILE, required=bool(given)))
+    folders: dict[Split, Path] = {}
     for split, images, masks in find_folders(root):
-        _pair(data, root, split, images, masks)
+        if folders.setdefault(split, images) == images:
+            _pair(data, root, split, images, masks)
+        else:
+            reason = f"{folders[split].relative_to(root)}/ has images of {split} too; put all of them into one folder"
+            data.problems.append(DataProblem(f"{images.relative_to(root)}/", reason, "twice"))
     if not data.sets and not data.problems:
         data.problems.append(
             DataProblem(data.name, f"no folders of images and masks. Data is one of:\n{KINDS}", "none")
