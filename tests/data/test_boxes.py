@@ -78,6 +78,19 @@ def test_voc_counts_from_one_unless_a_zero_shows_that_it_does_not(box, edges, tm
     assert record.boxes.tolist() == [list(edges)]
 
 
+def test_of_two_images_of_one_stem_voc_takes_the_named_one(tmp_path):
+    save_image(tmp_path / "JPEGImages" / "a.jpg")
+    voc_file(tmp_path, (1, 1, 9, 9))
+    (tmp_path / "JPEGImages" / "a.txt").write_text("no image")
+    assert open_boxes(str(tmp_path), val_share=0).require("train").ids == ["a.jpg"]
+    save_image(tmp_path / "JPEGImages" / "a.png")
+    with pytest.raises(DataError, match=r"a\.xml belongs to a\.jpg and a\.png"):
+        open_boxes(str(tmp_path))
+    path = tmp_path / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("<size>", "<filename>a.jpg</filename><size>"))
+    assert open_boxes(str(tmp_path), val_share=0).require("train").ids == ["a.jpg"]
+
+
 def test_boxes_of_the_stored_orientation_are_refused(tmp_path):
     save_image(tmp_path / "JPEGImages" / "a.jpg", orientation=6)  # upright it is 48 x 64
     voc_file(tmp_path, (1, 1, 9, 9), size=(64, 48))

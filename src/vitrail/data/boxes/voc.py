@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.data.boxes.dataset import BoxRecord, BoxSet, BoxSplits, unique_classes
+from vitrail.data.image_io import EXTENSIONS
 from vitrail.errors import DataError
 
 LARGEST = 16 * 2**20
@@ -52,7 +53,10 @@ def read_voc(root: Path, name: str) -> BoxSplits:
         DataError: a file is no VOC annotation, or a listed image has none.
     """
     files = {path.stem: path for path in sorted((root / "Annotations").glob("*.xml"))}
-    images = {path.stem: path for path in sorted((root / "JPEGImages").iterdir())}
+    images: dict[str, list[Path]] = {}
+    for path in sorted((root / "JPEGImages").iterdir()):
+        if path.suffix.lower() in EXTENSIONS:
+            images.setdefault(path.stem, []).append(path)
     splits = {}
     for split in ("train", "val", "test"):
         listed = root / "ImageSets" / "Main" / f"{split}.txt"
@@ -65,8 +69,9 @@ def read_voc(root: Path, name: str) -> BoxSplits:
     read = {stem: read_annotation(files[stem]) for stem in dict.fromkeys(stems)}
     classes = unique_classes(sorted({each for one in read.values() for each in one.names}), name)
     from_one = all((one.boxes[:, :2] >= 1).all() for one in read.values())
+    chosen = {stem: _image(images[stem], one, files[stem]) for stem, one in read.items()}
     parts = {
-        split: BoxSet(f"{name} {split}", classes, [_record(images[s], read[s], classes, from_one) for s in each])
+        split: BoxSet(f"{name} {split}", classes, [_record(chosen[s], read[s], classes, from_one) for s in each])
         for split, each in splits.items()
     }
     return BoxSplits(name, classes, parts)
@@ -102,6 +107,15 @@ def _text(node: ET.Element, name: str) -> str:
     if found is None or not found.strip():
         raise DataError(f"<{name}> is missing")
     return found.strip()
+
+
+def _image(paths: list[Path], one: Annotation, source: Path) -> Path:
+    """Return the image of an annotation; of several with one stem, that of its <filename>."""
+    named = [path for path in paths if len(paths) == 1 or path.name == Path(one.filename.strip()).name]
+    if not named:
+        names = " and ".join(path.name for path in paths)
+        raise DataError(f"{source} belongs to {names}: its <filename> is '{one.filename}'. Keep or name one of them.")
+    return named[0]
 
 
 def _record(image: Path, one: Annotation, classes: Sequence[str], from_one: bool) -> BoxRecord:
