@@ -213,6 +213,27 @@ def test_the_folder_that_coco_publishes(inside, tmp_path):
     assert alone.ids == ["val.png"] and alone.image(0).size == (64, 48)
 
 
+@pytest.mark.parametrize(
+    ("key", "entry", "said"),
+    [
+        ("images", {"file_name": "a.png"}, r"images\[0\] has no id"),
+        ("images", {"id": 1}, r"images\[0\] has no file_name"),
+        ("images", {"id": 1, "file_name": None}, r"images\[0\] has None as file_name"),
+        ("images", 7, r"images\[0\] is 7, no object"),
+        ("annotations", "box", r"annotations\[0\] is 'box', no object"),
+        ("categories", {"name": "cat"}, r"categories\[0\] has no id"),
+        ("categories", {"id": 1}, r"categories\[0\] has no name"),
+    ],
+)
+def test_an_entry_without_its_fields_is_named(key, entry, said, tmp_path):
+    standard_coco(tmp_path, ["train"])
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, key: [entry, *values[key]]}))
+    with pytest.raises(DataError, match=said):
+        open_boxes(str(tmp_path), val_share=0)
+
+
 def test_files_without_boxes_are_read_only_if_no_other_has_any(tmp_path):
     standard_coco(tmp_path, ["train"])
     folder = tmp_path / "annotations"

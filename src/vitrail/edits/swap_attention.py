@@ -70,7 +70,7 @@ class SwapAttention(Edit):
         reason = unswappable_reason(old)
         if reason is not None:
             raise VitrailError(f"The attention of {name} cannot be replaced: {reason}.")
-        with torch.device(next(old.parameters()).device):  # on the meta device too, where a model is rebuilt without data
+        with torch.device(next(old.parameters()).device):  # on meta too: a model rebuilt without data
             return MAKES[self.to](old, Grid(*self.grids[name]), self.size).train(old.training)
 
     def summary(self) -> str:

@@ -85,12 +85,26 @@ def read_coco(files: dict[str, Path], root: Path, name: str) -> BoxSplits:
     return BoxSplits(name, classes, parts)
 
 
+_NEEDED = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}
+"""Fields of an entry without which nothing can be read; those of annotations are checked with their image."""
+
+
+def _check_entry(each: Any, where: str, needed: tuple[str, ...]) -> None:
+    if not isinstance(each, dict):
+        raise TypeError(f"{where} is {each!r}, no object")
+    for name in needed:
+        if not isinstance(each.get(name), int | str):
+            raise TypeError(f"{where} has {'no ' if name not in each else f'{each[name]!r} as '}{name}")
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
         for key in ("images", "annotations", "categories"):
             if not isinstance(values[key], list):
                 raise TypeError(f"'{key}' is no list")
+            for place, each in enumerate(values[key]):
+                _check_entry(each, f"{key}[{place}]", _NEEDED[key])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no COCO file (images, annotations, categories): {error}") from error
     return values
