@@ -45,8 +45,19 @@ def test_hypotheses_are_those_of_the_plain_model(name):
         for ours, theirs in zip(found, want, strict=True):
             assert [one.tokens for one in ours.hypotheses] == [one.tokens for one in theirs.hypotheses]
             assert ours.hypotheses[0].score == pytest.approx(theirs.hypotheses[0].score, abs=1e-5)
-    exact = beam_translations(fast, SOURCES[2:3], BeamFlags(beam=2), 1, 0, exact=True)
-    assert exact[0].exact
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exact_search_is_proved_by_both(name, monkeypatch):
+    """Two tokens at most: all of them can be tried."""
+    monkeypatch.setattr("vitrail.tasks.translate.decoding.most_new", lambda length: 2)
+    model = small(name)
+    found = [
+        beam_translations(each, SOURCES[2:3], BeamFlags(beam=2), 1, 0, exact=True)[0]
+        for each in (model, vitrail.optimize(model, "fp32"))
+    ]
+    assert all(one.exact for one in found)
+    assert found[0].hypotheses[0].tokens == found[1].hypotheses[0].tokens
 
 
 def test_a_text_is_the_same_alone_and_in_any_batch():

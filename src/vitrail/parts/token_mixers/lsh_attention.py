@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from vitrail.layouts import Layout
 from vitrail.parts.attend import check_heads, merge_heads
@@ -60,7 +61,7 @@ class LSHAttention(nn.Module):
         n = qk.shape[2]
         order = (bucket * n + torch.arange(n, device=qk.device)).argsort(dim=-1)  # (B, h, N)
         size = self.chunk  # no branch on a length: an exported program has any number of chunks
-        place = torch.cat([order, order.new_full((*order.shape[:-1], -n % size), -1)], dim=-1)
+        place = pad(order, (0, -n % size), value=-1)
         sorted_bucket = bucket.gather(-1, place.clamp_min(0)).masked_fill(place < 0, -1)
         q, values = (_take(part, place).unflatten(2, (-1, size)) for part in (qk, v))  # (B, h, chunks, size, d)
         spots, kinds = (part.unflatten(2, (-1, size)) for part in (place, sorted_bucket))
