@@ -61,7 +61,7 @@ def run_with(unit: Path, *tests: str, refuse: bool = False) -> tuple[int, str]:
         ("native/test_fused_train.py",),
         ("kernels/test_window_cpp.py", "native/test_token_mlp_compiled.py"),
         ("native/test_convolution_compiled.py", "native/test_bottleneck.py"),
-        ("fused/test_fused_head_mixing.py", "native/test_cross_covariance.py"),
+        ("fused/test_fused_head_mixing.py", "native/test_cross_covariance.py", "native/test_retention_compiled.py"),
     ],
     ids=["gemm", "fused_train", "attention", "convolutions", "head mixing"],
 )
