@@ -1,21 +1,21 @@
-"""Unreadable samples that were left out: their number and first names, in the words of every task."""
+"""Number and first names of the samples that an evaluation skipped, formatted for all tasks."""
 
 from collections.abc import Sequence
 from typing import TypedDict
 
 NAMED = 5
-"""Most names of samples that are told."""
+"""Maximum number of names listed."""
 
 
 class SkippedFields(TypedDict):
-    """Fields of an evaluation."""
+    """Fields of an evaluation for skipped samples."""
 
     skipped: int
     skipped_names: tuple[str, ...]
 
 
 def skipped_fields(ids: Sequence[str]) -> SkippedFields:
-    """Return the fields of an evaluation that tell what was left out.
+    """Return the count and the first names of skipped samples as fields of an evaluation.
 
     Example:
         >>> skipped_fields(["a.jpg"])
@@ -25,7 +25,7 @@ def skipped_fields(ids: Sequence[str]) -> SkippedFields:
 
 
 def skipped_names_text(count: int, names: Sequence[str]) -> str:
-    """Return the first names of samples, and the number of the others.
+    """Join the first names, with the number of the others.
 
     Example:
         >>> skipped_names_text(3, ["a.jpg", "b.jpg"]), skipped_names_text(1, ["a.jpg"])
@@ -36,7 +36,7 @@ def skipped_names_text(count: int, names: Sequence[str]) -> str:
 
 
 def skipped_sentence(count: int, names: Sequence[str], noun: str = "image") -> str:
-    """Return a sentence about what was left out, after a space; nothing if nothing was.
+    """Return a sentence on the skipped samples, with a leading space; empty if there are none.
 
     Example:
         >>> skipped_sentence(1, ["a.jpg"]), skipped_sentence(0, [])
@@ -50,7 +50,7 @@ def skipped_sentence(count: int, names: Sequence[str], noun: str = "image") -> s
 
 
 def skipped_fact(count: int, names: Sequence[str]) -> dict[str, str]:
-    """Return a row of the settings of an evaluation; no row if nothing was left out.
+    """Return the row of skipped samples for the settings of an evaluation; empty if there are none.
 
     Example:
         >>> skipped_fact(2, ["a.jpg"]), skipped_fact(0, [])
