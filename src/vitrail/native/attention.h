@@ -26,6 +26,24 @@ struct RowBias {
 // a row is recomputed with max subtraction only if its sum over- or underflows.
 static inline bool within_reach(float sum) { return sum > 1e-20f && sum < 1e30f; }
 
+// Softmax of a row in place; padding keys get zero.
+template <class N>
+static inline void softmax_row(float* row, int count, int keys) {
+    for (int j = count; j < keys; j++) row[j] = -INFINITY;
+    Vec most = load(row);
+    for (int j = LANES; j < keys; j += LANES) most = max_nan(most, load(row + j));
+    const float highest = top(most);
+    Vec sum = Vec{};
+    for (int j = 0; j < keys; j += LANES) {
+        const Vec prob = N::exponential(load(row + j) - highest);
+        store(row + j, prob);
+        sum += prob;
+    }
+    for (int j = count; j < keys; j++) row[j] = 0;
+    const float whole = 1.0f / add_up(sum);
+    for (int j = 0; j < keys; j += LANES) store(row + j, load(row + j) * whole);
+}
+
 // Row sums of R queries whose keys are all in one panel of V vectors: scores stay in registers.
 template <class N, int R, int V>
 static inline void probs_of_panel(const typename N::Item* queries, long stride, int width,

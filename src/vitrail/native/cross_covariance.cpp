@@ -56,18 +56,8 @@ static void attend_channels(const typename N::Item* q, long stride, int tokens, 
     });
     for (int r = 0; r < width; r++) {
         float* row = scores + (size_t)r * wide;
-        for (int c = width; c < wide; c++) row[c] = -1e30f;
-        Vec most = load(row);
-        for (int c = LANES; c < wide; c += LANES) most = max_nan(most, load(row + c));
-        const float highest = top(most);
-        Vec sum = Vec{};
-        for (int c = 0; c < wide; c += LANES) {
-            const Vec prob = N::exponential(load(row + c) - highest);
-            store(row + c, prob);
-            sum += prob;
-        }
-        const float whole = 1.0f / add_up(sum);
-        for (int c = 0; c < wide; c += LANES) N::write(probs + (size_t)r * wide + c, load(row + c) * whole);
+        softmax_row<N>(row, width, wide);
+        for (int c = 0; c < wide; c += LANES) N::write(probs + (size_t)r * wide + c, load(row + c));
     }
     pack_keys<N>(width, width, [&](int r) { return probs + (size_t)r * wide; }, maps);
     gemm<N>(v, stride, tokens, maps, width, width, 0, panels(width),

@@ -59,24 +59,6 @@ static void mix_heads(const float* x, long apart, long numbers, int heads, const
     }
 }
 
-// Softmax of a row in place; padding keys get zero.
-template <class N>
-static inline void softmax_row(float* row, int count, int keys) {
-    for (int j = count; j < keys; j++) row[j] = -INFINITY;
-    Vec most = load(row);
-    for (int j = LANES; j < keys; j += LANES) most = max_nan(most, load(row + j));
-    const float highest = top(most);
-    Vec sum = Vec{};
-    for (int j = 0; j < keys; j += LANES) {
-        const Vec prob = N::exponential(load(row + j) - highest);
-        store(row + j, prob);
-        sum += prob;
-    }
-    for (int j = count; j < keys; j++) row[j] = 0;
-    const float whole = 1.0f / add_up(sum);
-    for (int j = 0; j < keys; j += LANES) store(row + j, load(row + j) * whole);
-}
-
 // y = after(softmax(before(q k^T))) v of the queries [first, last) of one image.
 template <class N>
 static void mixed_attend(const MixedAttendArgs& a, const typename N::Item* qkv, int first, int last,
