@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from vitrail.layouts import Layout
-from vitrail.models.bert_heads import with_head
+from vitrail.parts.bert_heads import with_head
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.initialisation import initialise_as_bert
 from vitrail.parts.sequence_blocks import PostNormBlock

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from vitrail.models.bert_heads import with_head
+from vitrail.parts.bert_heads import with_head
 from vitrail.parts.causal_attend import DropoutAttend
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.initialisation import initialise_as_bert
