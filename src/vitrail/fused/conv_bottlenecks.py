@@ -20,6 +20,7 @@ from vitrail.native.bottleneck import NONE, Affine, PackedFilters, Size, Window,
 from vitrail.native.casts import as_residual
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.local_attention import KERNELS, Offsets, local_attention
+from vitrail.native.winograd import convolve_3x3, pack_3x3, tiles_of_2_pay_off
 from vitrail.parts.attend import Attend
 from vitrail.parts.attention_bottlenecks import AttentionBottleneck, AttentionEntry, StridedAttentionEntry
 from vitrail.parts.non_local import NonLocalBottleneck
@@ -32,22 +33,46 @@ LANES = 16
 
 
 class NormedConvolution(nn.Module):
-    """A convolution with its batch norm folded in: `(x, size) -> (x, size)`.
-
-    w' = w * gamma / sqrt(var + eps);  shift = beta - mean * gamma / sqrt(var + eps)
-    """
+    """A convolution with its batch norm folded in: `(x, size) -> (x, size)`."""
 
     def __init__(self, conv: nn.Module, norm: nn.Module, dtype: torch.dtype):
         super().__init__()
         assert isinstance(conv, nn.Conv2d)
-        scale, shift = batch_scale(norm)
-        weight = (conv.weight.detach().double() * scale[:, None, None, None]).float()
-        self.filters = pack(weight, window_of(conv), dtype)
+        weight, shift = folded(conv, norm)
+        self.window = window_of(conv)
+        self.filters = pack(weight.float(), self.window, dtype)
         self.shift = [shift.float()]  # in a list, so that it stays in fp32
 
     def forward(self, x: Tensor, size: Size, **options: Any) -> tuple[Tensor, Size]:
         """Convolve; `options` are those of `convolve_shifted`."""
         return convolve_shifted(x, size, self.filters, self.shift[0], **options)
+
+
+class NormedConvolution3x3(nn.Module):
+    """The same for 3 x 3 filters of stride 1 by Winograd, with a ReLU after it: `(x, size) -> (x, size)`."""
+
+    window = Window(3, 1)
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        weight, shift = folded(conv, norm)
+        if len(weight) % LANES:
+            raise NotConverted(f"{len(weight)} channels do not fill whole vectors")
+        self.packed = pack_3x3(weight, shift, tile=2, dtype=dtype)
+
+    def forward(self, x: Tensor, size: Size) -> tuple[Tensor, Size]:
+        """Convolve."""
+        return convolve_3x3(x.unflatten(1, size), self.packed, slope=0.0).flatten(1, 2), size
+
+
+def fuse_middle(conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype) -> NormedConvolution | NormedConvolution3x3:
+    """Return the fastest form of a convolution between two others, with its batch norm and a ReLU.
+
+    Raises:
+        NotConverted: the convolution has other padding, groups or a bias.
+    """
+    by_winograd = window_of(conv) == NormedConvolution3x3.window and tiles_of_2_pay_off(dtype)
+    return (NormedConvolution3x3 if by_winograd else NormedConvolution)(conv, norm, dtype)
 
 
 class KnownNorm(nn.Module):
@@ -117,8 +142,8 @@ class FusedConvBottleneck(nn.Module):
         self.after: nn.Module | None = None
         self.mixer: nn.Module | None = None
         if hasattr(block, "conv2"):
-            self.middle = NormedConvolution(block.conv2, block.norm2, dtype)
-            self.windows = [self.middle.filters.window]
+            self.middle = fuse_middle(block.conv2, block.norm2, dtype)
+            self.windows = [self.middle.window]
         else:
             self.mixer, self.pool = _mixer(block.token_mixer, dtype), block.pool
             self.norm2 = KnownNorm(block.norm2)
@@ -232,6 +257,18 @@ def batch_scale(norm: nn.Module) -> tuple[Tensor, Tensor]:
         gamma, beta = norm.weight.detach().double(), norm.bias.detach().double()
         scale, shift = gamma * scale, gamma * shift + beta
     return scale, shift
+
+
+def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return filters and shift of a convolution with its batch norm folded in, in fp64.
+
+    w' = w * gamma / sqrt(var + eps);  shift = beta - mean * gamma / sqrt(var + eps)
+
+    Raises:
+        NotConverted: the norm has no running statistics.
+    """
+    scale, shift = batch_scale(norm)
+    return conv.weight.detach().double() * scale[:, None, None, None], shift
 
 
 def window_of(conv: nn.Conv2d) -> Window:

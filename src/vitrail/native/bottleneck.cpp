@@ -8,6 +8,7 @@
 // applies the activation (`convolve_shifted`), and maps between two convolutions have the compute dtype.
 
 #include "convolution.h"
+#include "winograd.h"
 
 constexpr int MOMENTS = 3;  // first, sum, sum of squares
 
@@ -266,6 +267,7 @@ SIZE_OF(MeasureArgs)
 SIZE_OF(FinalizeArgs)
 SIZE_OF(JoinArgs)
 SIZE_OF(MaxPoolArgs)
+SIZE_OF(Convolve3x3Args)
 
 void vitrail_finalize(const FinalizeArgs& a) { finalize(a); }
 
@@ -273,7 +275,8 @@ void vitrail_finalize(const FinalizeArgs& a) { finalize(a); }
     void vitrail_convolve_##name(const ConvolveMomentsArgs& a) { convolve<N>(a); } \
     void vitrail_measure_##name(const MeasureArgs& a) { measure<N::Residual>(a); } \
     void vitrail_join_##name(const JoinArgs& a) { join<N::Residual>(a); }          \
-    void vitrail_pool_##name(const MaxPoolArgs& a) { pool<N::Residual>(a); }
+    void vitrail_pool_##name(const MaxPoolArgs& a) { pool<N::Residual>(a); }       \
+    void vitrail_convolve_3x3_by_2_##name(const Convolve3x3Args& a) { convolve_3x3<N, N, N, Tiles2>(a); }
 
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)
