@@ -10,7 +10,7 @@ from torch import nn
 import vitrail
 from vitrail.fused import bottlenecks, stems
 from vitrail.fused.bottlenecks import FusedBottlenecks
-from vitrail.fused.conv_bottlenecks import CalledMixer, FusedLocalAttention, fuse_stage_of_bottlenecks
+from vitrail.fused.conv_bottlenecks import CalledMixer, FusedLocalAttention, fuse_conv_stage
 from vitrail.fused.stems import FusedConvStem, fuse_stem
 from vitrail.fused.unsupported import NotConverted
 from vitrail.native.build import refusal
@@ -89,7 +89,7 @@ def test_what_runs_natively() -> None:
 def test_other_neighborhoods_are_reported() -> None:
     block = AttentionEntry(64, 64, lambda dim: StandAloneAttention(dim, 2, kernel=9))
     with pytest.raises(NotConverted, match="has side 9"):
-        fuse_stage_of_bottlenecks(Stage([], block), torch.float32)
+        fuse_conv_stage(Stage([], block), torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_unknown_parts_are_reported(change: dict[str, nn.Module], reason: str) -
     for name, part in change.items():
         setattr(entry, name, part)
     with pytest.raises(NotConverted, match=reason):
-        fuse_stage_of_bottlenecks(Stage([AttentionBottleneck(64, 64)], entry), torch.float32)
+        fuse_conv_stage(Stage([AttentionBottleneck(64, 64)], entry), torch.float32)
 
 
 @pytest.mark.parametrize("stem", [plain_stem(3, 32), tiered_stem(3, 32)])

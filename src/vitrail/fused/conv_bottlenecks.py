@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.bottlenecks import FusedBottlenecks, Step, check_stage, fuse_stage
+from vitrail.fused.bottlenecks import FusedBottlenecks, Step, check_stage
 from vitrail.fused.convolution import check_conv
 from vitrail.fused.linear import DtypeBoundary
 from vitrail.fused.unsupported import (
@@ -207,16 +207,6 @@ STAND_ALONE_SEATS: Seats = {
 }
 CALLED = ("token_mixer", "non_local")
 """Children of a bottleneck that are called as they are."""
-
-
-def fuse_stage_of_bottlenecks(stage: Stage, dtype: torch.dtype) -> nn.Module:
-    """Return the fused stage of bottlenecks with batch norms or with group norms, or the stage itself if it has none.
-
-    Raises:
-        NotConverted: a block or one of its parts is unknown, or a library cannot be built.
-    """
-    of_batch_norms = any(isinstance(module, AttentionBottleneck) for module in (stage.entry, *stage.blocks))
-    return fuse_conv_stage(stage, dtype) if of_batch_norms else fuse_stage(stage, dtype)
 
 
 def fuse_conv_stage(stage: Stage, dtype: torch.dtype) -> FusedBottlenecks:

@@ -5,7 +5,6 @@ from functools import partial
 from torch import nn
 
 from vitrail.fused.color_tokens import fuse_color_tokens
-from vitrail.fused.conv_bottlenecks import fuse_stage_of_bottlenecks
 from vitrail.fused.conversion import Conversion, Conversions
 from vitrail.fused.convolution import (
     fuse_conv_merging,
@@ -19,6 +18,7 @@ from vitrail.fused.depthwise import fuse_convnext_block, fuse_peg
 from vitrail.fused.linear import fuse_linear
 from vitrail.fused.patches import PATCH_SEATS, fuse_map_patches, fuse_patch_embedding, fuse_patch_merging
 from vitrail.fused.spatial_reduction import fuse_norm_step
+from vitrail.fused.stages import fuse_stage
 from vitrail.fused.stems import fuse_conv_patches, fuse_pooled_tokenizer, fuse_stem
 from vitrail.parts.blocks import ConvNeXtBlock
 from vitrail.parts.color_tokens import ColorTokens
@@ -68,7 +68,7 @@ CONVERSIONS: Conversions = {
     ),
     ColorTokens: Conversion(fuse_color_tokens),
     CrossLayer: Conversion(fuse_cross_layer, ("attention",), CROSS_SEATS),
-    Stage: Conversion(fuse_stage_of_bottlenecks),
+    Stage: Conversion(fuse_stage),
 }
 """`(module, dtype)` to a module with the same call, for modules of exactly this type."""
 
