@@ -10,6 +10,7 @@ from torch import nn
 
 from vitrail.fused.blocks import UnfusedBranch, fuse_block, fuse_post_norm_block, fuse_stream_norm_block
 from vitrail.fused.bottlenecks import FusedBottlenecks
+from vitrail.fused.class_blocks import fuse_class_block, fuse_prefix_block
 from vitrail.fused.color_tokens import FusedColorTokens
 from vitrail.fused.conversion import Conversions
 from vitrail.fused.conversions import CONVERSIONS, conversions_for
@@ -32,7 +33,7 @@ from vitrail.native.casts import as_residual
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.int8 import int8_refusal
 from vitrail.parts.backbone import Backbone, Classifier
-from vitrail.parts.blocks import Block, ResScaleBlock
+from vitrail.parts.blocks import Block, PrefixBlock, ResScaleBlock
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.dynamic_tokens import DynamicStage, MaskableBlock
@@ -47,7 +48,7 @@ from vitrail.parts.restorer import Restorer
 from vitrail.parts.stages import Stage
 from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_reduction import ReducingBlock, ReducingStage
-from vitrail.parts.xcit_blocks import LocalBlock
+from vitrail.parts.xcit_blocks import ClassBlock, LocalBlock, PrefixNormClassBlock
 
 READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedConvStem, FusedColorTokens, DtypeBoundary)
 
@@ -66,6 +67,9 @@ BLOCKS: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
     ResPostNormBlock: fuse_post_norm_block,
     StreamNormBlock: fuse_stream_norm_block,
     LocalBlock: fuse_local_block,
+    PrefixBlock: fuse_prefix_block,
+    ClassBlock: fuse_class_block,
+    PrefixNormClassBlock: fuse_class_block,
     ReducingBlock: fuse_reducing_block,
 }
 """Conversion of each block of two branches; in evaluation a maskable block is a plain one."""

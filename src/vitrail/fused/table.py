@@ -11,6 +11,7 @@ from torch import nn
 
 from vitrail.fused.activated_mlp import ACTIVATIONS
 from vitrail.fused.attention import OTHER_MAPS, SEATS, WINDOW_SEATS, attention_unsupported_reason, fuse_attention
+from vitrail.fused.class_attention import CLASS_ATTENTION_SEATS, FusedClassAttention
 from vitrail.fused.conversion import Conversion, Conversions
 from vitrail.fused.cosine_attention import COSINE_SEATS, cosine_unsupported_reason, fuse_cosine_attention
 from vitrail.fused.cross_covariance import CROSS_COVARIANCE_SEATS, FusedCrossCovariance
@@ -40,6 +41,7 @@ from vitrail.fused.train_ops import TrainOp, train_attention, train_mlp, train_n
 from vitrail.fused.unsupported import Seats, parts_unsupported_reason
 from vitrail.parts.channel_mixers import MLP, GatedMLP, NormedGatedMLP
 from vitrail.parts.depthwise_mlp import DepthwiseMLP
+from vitrail.parts.token_mixers.class_attention import ClassAttention
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.token_mixers.cross_covariance import CrossCovarianceAttention
 from vitrail.parts.token_mixers.local_patch_interaction import LocalPatchInteraction
@@ -119,6 +121,7 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         cpu=Conversion(FusedCrossCovariance, ("cross_covariance",)),
         own=("temperature",),
     ),
+    ClassAttention: MixerOps(CLASS_ATTENTION_SEATS, last="proj", cpu=Conversion(FusedClassAttention, ("attention",))),
     LocalPatchInteraction: MixerOps(
         LOCAL_PATCHES_SEATS, cpu=Conversion(FusedLocalPatches, ("depthwise", "layer_norm"))
     ),
