@@ -216,7 +216,7 @@ def test_a_mixer_in_an_unknown_block_is_listed_too() -> None:
     class Other(Block):
         pass
 
-    model = small("vit")
+    model: Any = small("vit")
     model.backbone.stages[0].blocks[0].__class__ = Other
     listed = {"Other has no fused operation": 1, "token mixer SelfAttention: its block has no fused operation": 1}
     assert vitrail.optimize(model, "fp32").unconverted == listed

@@ -16,6 +16,7 @@ from vitrail.fused.conversion import Conversions
 from vitrail.fused.conversions import CONVERSIONS, conversions_for
 from vitrail.fused.convolution import FusedTokenizer
 from vitrail.fused.dense_head import fuse_maps, read_in_fp32
+from vitrail.fused.inner_outer import fuse_inner_outer_block
 from vitrail.fused.int8 import computes_int8
 from vitrail.fused.linear import DtypeBoundary, InFp32
 from vitrail.fused.local_block import fuse_local_block
@@ -48,6 +49,7 @@ from vitrail.parts.restorer import Restorer
 from vitrail.parts.stages import Stage
 from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_reduction import ReducingBlock, ReducingStage
+from vitrail.parts.visual_words import InnerOuterBlock
 from vitrail.parts.xcit_blocks import ClassBlock, LocalBlock, PrefixNormClassBlock
 
 READS_FP32 = (FusedPatchEmbedding, FusedTokenizer, FusedStem, FusedConvStem, FusedColorTokens, DtypeBoundary)
@@ -67,6 +69,7 @@ BLOCKS: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
     ResPostNormBlock: fuse_post_norm_block,
     StreamNormBlock: fuse_stream_norm_block,
     LocalBlock: fuse_local_block,
+    InnerOuterBlock: fuse_inner_outer_block,
     PrefixBlock: fuse_prefix_block,
     ClassBlock: fuse_class_block,
     PrefixNormClassBlock: fuse_class_block,

@@ -16,6 +16,7 @@ from vitrail.parts.restorer import Restorer
 from vitrail.parts.sequence_norms import RMSNorm
 from vitrail.parts.stream_norm_block import StreamNormBlock
 from vitrail.parts.token_mixers.halo_attention import StandAloneAttention
+from vitrail.parts.visual_words import InnerOuterBlock
 from vitrail.parts.xcit_blocks import ClassBlock, PrefixNormClassBlock
 
 Precision = Literal["auto", "fp32", "bf16", "int8", "codebook"]
@@ -31,6 +32,7 @@ PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
     StandAloneAttention: ("local_attention",),
     StreamNormBlock: ("layer_norm",),
     ClassBlock: ("layer_norm",),
+    InnerOuterBlock: ("layer_norm",),
     PrefixNormClassBlock: ("layer_norm",),
     Segmenter: ("winograd",),
     Detector: ("winograd",),
