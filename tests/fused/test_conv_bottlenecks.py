@@ -10,7 +10,8 @@ from torch import nn
 import vitrail
 from vitrail.fused import bottlenecks, stems
 from vitrail.fused.bottlenecks import FusedBottlenecks
-from vitrail.fused.conv_bottlenecks import CalledMixer, FusedLocalAttention, fuse_conv_stage
+from vitrail.fused.conv_bottlenecks import FusedLocalAttention, fuse_conv_stage
+from vitrail.fused.relative_attention import FusedHaloAttention
 from vitrail.fused.stems import FusedConvStem, fuse_stem
 from vitrail.fused.unsupported import NotConverted
 from vitrail.native.build import refusal
@@ -80,8 +81,8 @@ def test_what_runs_natively() -> None:
     assert sum(isinstance(part, FusedLocalAttention) for part in local.modules()) == 3
     assert sum(isinstance(part, FusedConvStem) for part in local.modules()) == 1
     halo: Any = vitrail.optimize(a_model("strided mixer"), precision="fp32")
-    assert halo.unconverted == {"HaloAttention has no fused operation": 2}
-    assert sum(isinstance(part, CalledMixer) for part in halo.modules()) == 2
+    assert halo.unconverted == {}
+    assert sum(isinstance(part, FusedHaloAttention) for part in halo.modules()) == 2
     non_local: Any = vitrail.optimize(a_model("non-local block"), precision="fp32")
     assert non_local.unconverted == {"NonLocalBlock has no fused operation": 1}
 

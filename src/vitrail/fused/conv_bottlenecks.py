@@ -1,6 +1,7 @@
 """Fused bottlenecks with batch normalisation, whose 3 x 3 convolution may be attention, for CPU inference."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,12 @@ from torch import Tensor, nn
 from vitrail.fused.bottlenecks import FusedBottlenecks, Step, check_stage
 from vitrail.fused.convolution import check_conv
 from vitrail.fused.linear import DtypeBoundary
+from vitrail.fused.relative_attention import (
+    BOTTLENECK_SEATS,
+    HALO_SEATS,
+    FusedBottleneckAttention,
+    FusedHaloAttention,
+)
 from vitrail.fused.unsupported import (
     NotConverted,
     Seats,
@@ -20,13 +27,14 @@ from vitrail.native.bottleneck import NONE, Affine, PackedFilters, Size, Window,
 from vitrail.native.casts import as_residual
 from vitrail.native.dtypes import RESIDUAL
 from vitrail.native.local_attention import KERNELS, Offsets, local_attention
-from vitrail.native.winograd import convolve_3x3, pack_3x3, tiles_of_2_pay_off
+from vitrail.native.winograd import TILED, convolve_3x3, pack_3x3, tiles_of_2_pay_off
 from vitrail.parts.attend import Attend
 from vitrail.parts.attention_bottlenecks import AttentionBottleneck, AttentionEntry, StridedAttentionEntry
 from vitrail.parts.non_local import NonLocalBottleneck
 from vitrail.parts.regularisation import DropPath
 from vitrail.parts.stages import Stage
-from vitrail.parts.token_mixers.halo_attention import SplitHaloPosition, StandAloneAttention
+from vitrail.parts.token_mixers.bottleneck_attention import BottleneckAttention
+from vitrail.parts.token_mixers.halo_attention import HaloAttention, SplitHaloPosition, StandAloneAttention
 
 LANES = 16
 """Channels of a map are a multiple of it (native/bottleneck.cpp)."""
@@ -51,7 +59,7 @@ class NormedConvolution(nn.Module):
 class NormedConvolution3x3(nn.Module):
     """The same for 3 x 3 filters of stride 1 by Winograd, with a ReLU after it: `(x, size) -> (x, size)`."""
 
-    window = Window(3, 1)
+    window = TILED
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -71,7 +79,7 @@ def fuse_middle(conv: nn.Conv2d, norm: nn.Module, dtype: torch.dtype) -> NormedC
     Raises:
         NotConverted: the convolution has other padding, groups or a bias.
     """
-    by_winograd = window_of(conv) == NormedConvolution3x3.window and tiles_of_2_pay_off(dtype)
+    by_winograd = window_of(conv) == TILED and tiles_of_2_pay_off(dtype)
     return (NormedConvolution3x3 if by_winograd else NormedConvolution)(conv, norm, dtype)
 
 
@@ -205,6 +213,29 @@ STAND_ALONE_SEATS: Seats = {
     "position": (SplitHaloPosition,),
     "attend": (Attend,),
 }
+
+
+class MixerOperation(NamedTuple):
+    """Fused operation of a token mixer in a bottleneck.
+
+    Args:
+        seats: its known parts.
+        library: native library that it calls.
+        make: returns it, from the mixer and the compute dtype.
+    """
+
+    seats: Seats
+    library: str
+    make: Callable[..., nn.Module]
+
+
+MIXERS: dict[type[nn.Module], MixerOperation] = {
+    StandAloneAttention: MixerOperation(STAND_ALONE_SEATS, "local_attention", FusedLocalAttention),
+    BottleneckAttention: MixerOperation(BOTTLENECK_SEATS, "attention", FusedBottleneckAttention),
+    HaloAttention: MixerOperation(HALO_SEATS, "attention", FusedHaloAttention),
+}
+"""The operation of a mixer of exactly this type."""
+
 CALLED = ("token_mixer", "non_local")
 """Children of a bottleneck that are called as they are."""
 
@@ -226,10 +257,11 @@ def fuse_conv_stage(stage: Stage, dtype: torch.dtype) -> FusedBottlenecks:
 
 def _mixer(mixer: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return the operation of a token mixer, or the mixer to be called."""
-    if type(mixer) is StandAloneAttention and parts_unsupported_reason(mixer, STAND_ALONE_SEATS) is None:
-        require_libraries("local_attention")
-        return FusedLocalAttention(mixer, dtype)
-    return CalledMixer(mixer, dtype)
+    row = MIXERS.get(type(mixer))
+    if row is None or parts_unsupported_reason(mixer, row.seats) is not None:
+        return CalledMixer(mixer, dtype)
+    require_libraries(row.library)
+    return row.make(mixer, dtype)
 
 
 def batch_scale(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,8 @@ from vitrail.parts.head_mixing import HeadMixingAttend
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.sequence_norms import RMSNorm
 from vitrail.parts.stream_norm_block import StreamNormBlock
-from vitrail.parts.token_mixers.halo_attention import StandAloneAttention
+from vitrail.parts.token_mixers.bottleneck_attention import BottleneckAttention
+from vitrail.parts.token_mixers.halo_attention import HaloAttention, StandAloneAttention
 from vitrail.parts.visual_words import InnerOuterBlock
 from vitrail.parts.xcit_blocks import ClassBlock, PrefixNormClassBlock
 
@@ -30,6 +31,8 @@ PLAIN_LIBRARIES: dict[type[nn.Module], tuple[str, ...]] = {
     HeadMixingAttend: ("mixed_attention",),
     RMSNorm: ("layer_norm",),
     StandAloneAttention: ("local_attention",),
+    BottleneckAttention: ("attention",),
+    HaloAttention: ("attention",),
     StreamNormBlock: ("layer_norm",),
     ClassBlock: ("layer_norm",),
     InnerOuterBlock: ("layer_norm",),

@@ -1,6 +1,6 @@
 """Fused stem of a residual network, for CPU inference."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from vitrail.native.bottleneck import (
     NONE,
     RELU,
     PackedFilters,
+    Size,
     Window,
     convolve,
     convolve_shifted,
@@ -23,6 +24,7 @@ from vitrail.native.bottleneck import (
     pool,
 )
 from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.winograd import TILED, PackedFilters3x3, convolve_3x3, pack_3x3, tiles_of_2_pay_off
 from vitrail.parts.conv_patches import ConvPatches
 from vitrail.parts.convolutions import SameMaxPool2d, SameStdConv2d, StdConv2d
 from vitrail.parts.embeddings import ConvStem
@@ -89,16 +91,22 @@ class StemLayer(NamedTuple):
     """A convolution of a stem.
 
     Args:
-        filters: packed, with the scale of a batch norm folded in.
+        filters: packed, with the scale of a batch norm folded in; for Winograd's tiles with its shift too.
         shift: shift of the norm, `(outputs,)` in fp32.
         pooled: whether a 3 x 3 max pooling of stride 2 follows.
-        activation: one of those of `convolve_shifted`; ReLU if it is pooled.
+        activation: one of those of `convolve_shifted`; ReLU if it is pooled, and with Winograd's tiles.
     """
 
-    filters: PackedFilters
+    filters: PackedFilters | PackedFilters3x3
     shift: Tensor
     pooled: bool
     activation: int = RELU
+
+    def convolve(self, x: Tensor, size: Size, dtype: torch.dtype) -> tuple[Tensor, Size]:
+        """Convolve, shift and activate."""
+        if isinstance(self.filters, PackedFilters3x3):
+            return convolve_3x3(x.unflatten(1, size), self.filters, slope=0.0, dtype=dtype).flatten(1, 2), size
+        return convolve_shifted(x, size, self.filters, self.shift, dtype=dtype, activation=self.activation)
 
 
 class FusedConvStem(nn.Module):
@@ -114,6 +122,7 @@ class FusedConvStem(nn.Module):
     def forward(self, images: Image) -> tuple[Tensor, Grid]:
         """Convert images to the tokens of a coarse map."""
         first, tokens, size = self.layers[0].filters, [], images.shape[2:]
+        assert isinstance(first, PackedFilters)
         dtype, places = first.panels.dtype, [first.window.places(side)[0] for side in size]
         widest = max(layer.filters.outputs for layer in self.layers)
         together = max(1, TOGETHER // (places[0] * places[1] * widest * RESIDUAL[dtype].itemsize))
@@ -121,8 +130,7 @@ class FusedConvStem(nn.Module):
             x, size = part.to(dtype), (images.shape[2], images.shape[3])
             for layer in self.layers:
                 after = RESIDUAL[dtype] if layer.pooled or layer is self.layers[-1] else dtype
-                options: Any = {"dtype": after, "activation": layer.activation}
-                x, size = convolve_shifted(x, size, layer.filters, layer.shift, **options)
+                x, size = layer.convolve(x, size, after)
                 if layer.pooled:
                     x, size = pool(x, size, Window(3, 2))
             tokens.append(x)
@@ -182,12 +190,14 @@ def _fuse_normed_stem(stem: ConvStem, dtype: torch.dtype) -> FusedConvStem:
     if outputs % LANES or not outputs:
         raise NotConverted(f"its {outputs} channels do not fill whole vectors")
     _check_max_pool(stem.pool)
-    normed = _normed_layers([(unit[0], unit[1]) for unit in units], dtype)  # pyright: ignore[reportIndexIssue]
+    normed = _normed_layers([(unit[0], unit[1]) for unit in units], dtype, RELU)  # pyright: ignore[reportIndexIssue]
     return FusedConvStem([*normed[:-1], normed[-1]._replace(pooled=True)])
 
 
-def _normed_layers(pairs: list[tuple[nn.Module, nn.Module]], dtype: torch.dtype) -> list[StemLayer]:
+def _normed_layers(pairs: list[tuple[nn.Module, nn.Module]], dtype: torch.dtype, activation: int) -> list[StemLayer]:
     """Fold batch norms in the convolutions before them; outputs are filled up to whole vectors with zeros.
+
+    A layer after the first is computed in Winograd's tiles if that is faster.
 
     Raises:
         NotConverted: a convolution has other padding, groups or a bias.
@@ -200,8 +210,11 @@ def _normed_layers(pairs: list[tuple[nn.Module, nn.Module]], dtype: torch.dtype)
         weight = pad((conv.weight.detach().double() * scale[:, None, None, None]).float(), (0, 0) * 3 + (0, spare))
         if inputs is not None:
             weight = pad(weight, (0, 0, 0, 0, 0, inputs - weight.shape[1]))
+        window, shift = window_of(conv), pad(shift, (0, spare)).float()
+        in_tiles = inputs is not None and activation == RELU and window == TILED and tiles_of_2_pay_off(dtype)
+        filters = pack_3x3(weight, shift, 2, dtype) if in_tiles else pack_filters(weight, window, dtype)
         inputs = len(weight)
-        layers.append(StemLayer(pack_filters(weight, window_of(conv), dtype), pad(shift, (0, spare)).float(), False))
+        layers.append(StemLayer(filters, shift, False, activation))
     return layers
 
 
@@ -216,12 +229,11 @@ def fuse_conv_patches(patches: ConvPatches, dtype: torch.dtype) -> FusedConvStem
     for conv, norm in zip(patches.convs, patches.norms, strict=True):
         if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d:
             raise NotConverted(f"it has a {type(conv).__name__} and a {type(norm).__name__}")
-    layers = _normed_layers([*zip(patches.convs, patches.norms, strict=True)], dtype)
+    layers = _normed_layers([*zip(patches.convs, patches.norms, strict=True)], dtype, GELU)
     width = patches.norms[-1].num_features
     if layers[-1].filters.outputs != width:
         raise NotConverted(f"its {width} channels do not fill whole vectors")
-    between = [layer._replace(activation=GELU) for layer in layers[:-1]]
-    return FusedConvStem([*between, layers[-1]._replace(activation=NONE)])
+    return FusedConvStem([*layers[:-1], layers[-1]._replace(activation=NONE)])
 
 
 def _check_max_pool(pool: nn.Module) -> None:

@@ -281,6 +281,10 @@ void vitrail_finalize(const FinalizeArgs& a) { finalize(a); }
 FOR(float32, Float32)
 #if defined(__AVX512BF16__)
 FOR(bfloat16, BFloat16)
+
+void vitrail_convolve_3x3_by_2_bfloat16_float16(const Convolve3x3Args& a) {
+    convolve_3x3<BFloat16, BFloat16, Float16, Tiles2>(a);
+}
 #endif
 
 #define SHIFTED(name, X, N, To) \

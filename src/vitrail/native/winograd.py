@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vitrail.native.allocator import empty
+from vitrail.native.bottleneck import Window
 from vitrail.native.build import library
 from vitrail.native.cpu_features import cpu_features
 from vitrail.native.dtypes import RESIDUAL
@@ -35,6 +36,9 @@ FILTER_TRANSFORMS = {
 }
 """G of F(m x m, 3x3) by m: three taps to m + 2 values ("Fast Algorithms for Convolutional Neural Networks", 4.1)."""
 
+
+TILED = Window(3, 1)
+"""The window of these convolutions."""
 
 _LIBRARIES = {4: "winograd", 2: "bottleneck"}
 """Library with tiles of a size: dense heads use those of 4, bottlenecks those of 2."""
@@ -82,7 +86,13 @@ def pack_3x3(
     return PackedFilters3x3(torch.cat([x for panels in order for x in panels]), packed[0].bias, inputs, outputs, tile)
 
 
-def convolve_3x3(x: FeatureMap, packed: PackedFilters3x3, add: Tensor | None = None, slope: float = 1.0) -> Tensor:
+def convolve_3x3(
+    x: FeatureMap,
+    packed: PackedFilters3x3,
+    add: Tensor | None = None,
+    slope: float = 1.0,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """Return `act(conv(x) + bias + add)` with padding 1, `act(v) = max(v, slope v)`: `(B, H, W, C) -> (B, H, W, out)`.
 
     Args:
@@ -90,9 +100,10 @@ def convolve_3x3(x: FeatureMap, packed: PackedFilters3x3, add: Tensor | None = N
         packed: the filters.
         add: a map of the size and dtype of the result, or None.
         slope: of negative values: 0 for a ReLU, 1 for no activation.
+        dtype: output dtype: that of x, or, from bf16, the residual dtype.
     """
     x = x.contiguous()
-    y = empty(*x.shape[:3], packed.outputs, dtype=x.dtype)
+    y = empty(*x.shape[:3], packed.outputs, dtype=dtype or x.dtype)
     assert packed.takes(x) and 0 <= slope <= 1, (x.shape, x.dtype, packed.inputs, slope)
     assert add is None or (add.shape == y.shape and add.dtype == y.dtype), (y.shape, y.dtype)
     if not y.numel():  # no image: a detector that found nothing has no maps for its masks
@@ -100,7 +111,7 @@ def convolve_3x3(x: FeatureMap, packed: PackedFilters3x3, add: Tensor | None = N
     add = None if add is None else add.contiguous()
     batch, height, width, channels = x.shape
     call(
-        *(_LIBRARIES[packed.tile], f"convolve_3x3_by_{packed.tile}", x.dtype),
+        *(_LIBRARIES[packed.tile], f"convolve_3x3_by_{packed.tile}", x.dtype, y.dtype),
         x=at(x),
         batch=batch,
         height=height,

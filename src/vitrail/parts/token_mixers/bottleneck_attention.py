@@ -1,5 +1,7 @@
 """Attention over all cells of a map with relative positions that look at the query, inside a residual bottleneck."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,25 @@ from vitrail.grid import Grid
 from vitrail.parts.attend import Attend, check_heads, merge_heads, split_heads
 from vitrail.parts.positions import NoPosition
 from vitrail.shapes import Bias, Heads, Tokens
+
+
+class LargestMap(NamedTuple):
+    """Rows and columns of the largest grid that has positions."""
+
+    h: int
+    w: int
+
+    def check(self, grid: Grid) -> None:
+        """Check the size of a grid.
+
+        Raises:
+            VitrailError: it is larger.
+        """
+        if grid.h > self.h or grid.w > self.w:
+            raise VitrailError(
+                f"This model has positions for a map of {self.h} x {self.w} cells and the image gives "
+                f"{grid.h} x {grid.w}.\nResize the image, or create the model with image_size=... and train it there."
+            )
 
 
 class RelativeLogits(NoPosition):
@@ -29,17 +50,13 @@ class RelativeLogits(NoPosition):
 
     def __init__(self, head_dim: int, size: tuple[int, int], scale: float):
         super().__init__()
-        self.size, self.scale = size, scale
+        self.size, self.scale = LargestMap(*size), scale
         self.rows = nn.Parameter(torch.randn(2 * size[0] - 1, head_dim) * head_dim**-0.5)
         self.columns = nn.Parameter(torch.randn(2 * size[1] - 1, head_dim) * head_dim**-0.5)
 
     def bias(self, q: Heads, grid: Grid) -> Bias | None:
         """Return `(B, h, N, N)` for the queries of a grid."""
-        if grid.h > self.size[0] or grid.w > self.size[1]:
-            raise VitrailError(
-                f"This model has positions for a map of {self.size[0]} x {self.size[1]} cells and the image gives "
-                f"{grid.h} x {grid.w}.\nResize the image, or create the model with image_size=... and train it there."
-            )
+        self.size.check(grid)
         q = self.scale * q.unflatten(-2, (grid.h, grid.w))  # (B, h, H, W, d)
         rows = torch.einsum("bhywd,ykd->bhywk", q, offsets(self.rows, self.size[0], grid.h))
         columns = torch.einsum("bhywd,wkd->bhywk", q, offsets(self.columns, self.size[1], grid.w))
