@@ -44,7 +44,7 @@ BLOCK_SEATS: Seats = {
 }
 
 
-class FusedTokenizer:
+class FusedVisualTokenizer:
     """Tokens that are mixtures of the cells: `T = softmax_N(X F^T)^T X`, with filters F learned or predicted.
 
     Args:
@@ -112,7 +112,7 @@ class FusedVisualBlock:
         for layer in (q, k, block.fc1, block.fc2):
             if layer.bias is not None:
                 raise NotConverted("a linear layer has a bias")
-        self.tokenizer = FusedTokenizer(block.tokenizer, dtype)
+        self.tokenizer = FusedVisualTokenizer(block.tokenizer, dtype)
         both = torch.cat([q.weight.detach().float() * q.out_features**-0.5, k.weight.detach().float()])
         self.queries_keys = pack_linear(both, None, dtype)
         self.fc1, self.fc2 = packed(block.fc1, dtype), packed(block.fc2, dtype)
@@ -136,7 +136,7 @@ class FusedVisualStage(nn.Module):
         super().__init__()
         assert isinstance(stage.entry, TokenStep)
         check_parts(stage.entry, {"tokenizer": (FilterTokenizer,)})
-        self.dtype, self.tokenizer = dtype, FusedTokenizer(stage.entry.tokenizer, dtype)
+        self.dtype, self.tokenizer = dtype, FusedVisualTokenizer(stage.entry.tokenizer, dtype)
         self.blocks = [FusedVisualBlock(block, dtype) for block in stage.blocks]  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tokens, grid: Grid) -> tuple[Tensor, Grid]:
