@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
+import vitrail
 from vitrail.cli import main
 from vitrail.data.datasets import open_dataset
 from vitrail.data.sampler import ResumableSampler
@@ -112,6 +113,7 @@ def test_columns_are_named_on_train_and_evaluate(tmp_path, monkeypatch):
     columns = ["--image-column", "id", "--label-column", "breed"]
     assert main(["train", "t.csv", *columns, *SMALL, "--epochs", "1", "--out", "r"]) == 0
     assert main(["evaluate", "r", "t.csv", "--split", "val", *columns]) == 0
+    assert vitrail.evaluate("r", "t.csv", split="val", image_column="id", label_column="breed").samples > 0
 
 
 def test_warnings_while_training():

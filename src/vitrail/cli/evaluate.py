@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from vitrail.cli.table import print_table
 from vitrail.cli.task_flags import join_options, task_of_model
 from vitrail.errors import DataError
-from vitrail.tasks import find_options
+from vitrail.tasks import find_options, open_evaluation
 
 if TYPE_CHECKING:
     from vitrail.tasks.results import Evaluation
@@ -93,22 +93,16 @@ class EvaluateVerb:
         return 0
 
     def _open(self, task: Any) -> Any:
-        """Open the split; a task may have options that say how to read the data."""
-        open_evaluation = getattr(task, "open_evaluation", None)
-
-        def opened(split: str) -> Any:
-            if open_evaluation is None:
-                return task.open_split(self.data, split)
-            return open_evaluation(replace(self, split=split))
-
+        """Open the split that `split` names; auto is test, or else val."""
+        options: Any = self
         if self.split != "auto":
-            return opened(self.split)
+            return open_evaluation(task, self.data, self.split, options)
         try:
-            return opened("test")
+            return open_evaluation(task, self.data, "test", options)
         except DataError as error:
             if "no images for test" not in str(error) and "splits:" not in str(error):
                 raise
-        samples = opened("val")
+        samples = open_evaluation(task, self.data, "val", options)
         print("note: there is no test split; val is evaluated (--split chooses)", file=sys.stderr)
         return samples
 

@@ -4,7 +4,7 @@ from os import PathLike, fspath
 from typing import Any
 
 from vitrail.inference.model_loading import ModelSource, find_model, task_of
-from vitrail.tasks import find_options, find_task
+from vitrail.tasks import find_options, find_task, open_evaluation
 from vitrail.tasks.results import Notify, Progress
 
 
@@ -49,5 +49,5 @@ def evaluate(
     ready = find_model(model, device=device)
     name = task_of(ready)
     task, chosen = find_task(name), find_options(name).EvaluateOptions(**options)
-    samples = task.open_split(fspath(data), split) if isinstance(data, str | PathLike) else data
+    samples = open_evaluation(task, fspath(data), split, chosen) if isinstance(data, str | PathLike) else data
     return task.evaluate(ready, samples, chosen, notify, progress)

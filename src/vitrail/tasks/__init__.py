@@ -2,11 +2,12 @@
 
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.errors import unknown
 
 if TYPE_CHECKING:
+    from vitrail.tasks.options import EvaluationOptions
     from vitrail.tasks.task import Task
 
 
@@ -69,6 +70,19 @@ def find_options(name: str) -> ModuleType:
         3
     """
     return import_module(_modules(name).options)
+
+
+def open_evaluation(task: "Task", spec: str, split: str, options: "EvaluationOptions") -> Any:
+    """Open the split of a data set to evaluate on, as the options of the evaluation say.
+
+    Args:
+        task: the task; it may have `open_evaluation(spec, split, options)`, else `open_split` is called.
+        spec: name, file or folder of the data set.
+        split: `train`, `val`, `test`, or `all` for a data set that is not split.
+        options: the task's `EvaluateOptions`.
+    """
+    own = getattr(task, "open_evaluation", None)
+    return task.open_split(spec, split) if own is None else own(spec, split, options)
 
 
 def task_name(kind: str) -> str:

@@ -58,10 +58,10 @@ class ClassificationTask:
         """Return advice before a training begins: accuracy and time to expect."""
         return advice(splits, config, device, cores)
 
-    def open_evaluation(self, options: Any) -> ImageSet:
+    def open_evaluation(self, spec: str, split: str, options: EvaluateOptions) -> ImageSet:
         """Open the split that is evaluated, with the columns of a table."""
         columns = Columns(options.image_column, options.label_column, options.split_column)
-        return open_split(options.data, options.split, columns)
+        return open_split(spec, split, columns)
 
     def open_split(self, spec: str, split: str) -> ImageSet:
         """Open one split of it."""
