@@ -1,4 +1,4 @@
-"""Unreadable samples that `--bad skip` leaves out are counted and named: in print, in JSON, on the page."""
+"""Unusable samples that `--bad skip` leaves out are counted and named: in print, in JSON, on the page."""
 
 import json
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import segment_data
 from box_data import draw_squares
 from PIL import Image
 
+import vitrail
 from vitrail.cli import main
 from vitrail.data.masks import open_masks
 from vitrail.report.html_page import write_report
@@ -118,7 +119,7 @@ def test_a_training_counts_and_names_them(case: Case) -> None:
     measured = json.loads((case.run / "evaluation.json").read_text())
     count = measured.get("samples", measured.get("images"))
     assert f"Measuring the best weights on {count} samples (val)." in case.notes
-    assert f"{len(case.names)} samples left out as unreadable: " in write_report(case.run).read_text()
+    assert f"{len(case.names)} samples left out as unusable: " in write_report(case.run).read_text()
 
 
 def test_an_evaluation_counts_and_names_them(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,8 +130,44 @@ def test_an_evaluation_counts_and_names_them(case: Case, tmp_path: Path, capsys:
     assert found["skipped"] and set(found["skipped_names"]) <= case.names
     name = found["skipped_names"][0]
     assert f"left out: {name}" in out
-    assert f"left out: {name}" in page.read_text() and f"unreadable: {name}" in page.read_text()
+    assert f"left out: {name}" in page.read_text() and f"unusable: {name}" in page.read_text()
     assert read_evaluation(file).to_dict()["skipped"] == found["skipped"]
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of a segmenter with random weights, for the data of `segment_data`."""
+    folder = tmp_path_factory.mktemp("segmenter")
+    data = segment_data.write(folder / "data", 2, 1, 0)
+    options = {"model": "swin_tiny_patch4_window7_224", "set": NARROW, "decoder": "fpn", "imgsz": 32}
+    config = config_class("segment")(data=data, epochs=1, batch=2, precision="fp32", out=str(folder / "run"), **options)
+    train(config)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("split", ["val", "all"])
+def test_an_evaluation_counts_and_names_images_without_a_mask(
+    segmenter: Path, tmp_path: Path, split: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = segment_data.write(tmp_path, 0, 4, 0)
+    for name in ("train", "trainannot", "test", "testannot"):
+        (tmp_path / name).rmdir()
+    (tmp_path / "valannot" / "02.png").unlink()
+    (tmp_path / "val" / "03.png").write_bytes(BROKEN)
+    assert main(["evaluate", str(segmenter), data, "--split", split]) == 3
+    assert "val/02.png: no mask of this name" in (error := capsys.readouterr().err) and "--bad skip" in error
+    assert main(["evaluate", str(segmenter), data, "--split", split, "--bad", "skip"]) == 0
+    assert "2 images cannot be used and are left out: val/02.png, val/03.png." in capsys.readouterr().out
+    result = vitrail.evaluate(segmenter, data, split=split, bad="skip", device="cpu")
+    assert (result.samples, result.skipped_names) == (2, ("val/02.png", "val/03.png"))
+
+
+def test_a_split_that_is_held_out_keeps_what_was_skipped(tmp_path: Path) -> None:
+    segment_data.write(tmp_path, 4, 0, 0)
+    for name in ("val", "valannot", "test", "testannot"):
+        (tmp_path / name).rmdir()
+    (tmp_path / "trainannot" / "02.png").unlink()
+    assert open_masks(str(tmp_path), bad="skip").require("val").skipped == ("train/02.png",)
 
 
 def test_images_without_a_mask_are_told_when_the_data_is_opened(tmp_path: Path) -> None:

@@ -33,10 +33,14 @@ class MaskSet:
         ids: path of each image inside the data set.
         images: file of each image.
         masks: file of each mask.
+        skipped: files of its folders that have no partner or share their stem, and are no samples.
     """
 
-    def __init__(self, name: str, ids: Sequence[str], images: Sequence[Path], masks: Sequence[Path]) -> None:
+    def __init__(
+        self, name: str, ids: Sequence[str], images: Sequence[Path], masks: Sequence[Path], skipped: Sequence[str] = ()
+    ) -> None:
         self.name, self.ids, self.images, self.masks = name, tuple(ids), tuple(images), tuple(masks)
+        self.skipped = tuple(skipped)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,9 +74,9 @@ class MaskSet:
             raise ImageDecodeError(name, f"{reason}; write the image upright", "orientation")
 
     def take(self, chosen: Sequence[int], name: str) -> "MaskSet":
-        """Return some of the samples as a set of its own."""
+        """Return some of the samples as a set of its own; what was skipped stays with it."""
         ids, images = [self.ids[i] for i in chosen], [self.images[i] for i in chosen]
-        return MaskSet(name, ids, images, [self.masks[i] for i in chosen])
+        return MaskSet(name, ids, images, [self.masks[i] for i in chosen], self.skipped)
 
 
 @dataclass
@@ -146,7 +150,8 @@ def open_masks(spec: str, *, val_share: float = 0.1, bad: Literal["fail", "skip"
         )
     if bad != "list" and (not data.sets or (bad == "fail" and data.problems)):
         first = "\n".join(f"  {problem}" for problem in data.problems[:3])
-        raise DataError(f"{data.name} cannot be used as it is ({len(data.problems)} problems):\n{first}")
+        cure = "\nMend or remove them, or leave them out: --bad skip." if data.sets else ""
+        raise DataError(f"{data.name} cannot be used as it is ({len(data.problems)} problems):\n{first}{cure}")
     if "train" in data.sets and "val" not in data.sets and val_share:
         _hold_out(data, val_share)
     return data
@@ -189,7 +194,7 @@ def read_class_names(path: Path, required: bool = False) -> tuple[str, ...] | No
 
 def _pair(data: MaskSplits, root: Path, split: Split, images: Path, masks: Path) -> None:
     """Add the samples of two folders, matched by their stems; those of a stem that is there twice are left out."""
-    both_sides = _by_stem(images), _by_stem(masks)
+    both_sides, known = (_by_stem(images), _by_stem(masks)), len(data.problems)
     twice = {stem for side in both_sides for stem, paths in side.items() if len(paths) > 1}
     for side in both_sides:
         for first, *others in side.values():
@@ -209,7 +214,8 @@ def _pair(data: MaskSplits, root: Path, split: Split, images: Path, masks: Path)
     if both:
         ids = [printable(found[stem].relative_to(root)) for stem in both]
         files = [found[stem] for stem in both], [partners[stem] for stem in both]
-        data.sets[split] = MaskSet(f"{data.name} {split}", ids, *files)
+        skipped = [problem.id for problem in data.problems[known:]]
+        data.sets[split] = MaskSet(f"{data.name} {split}", ids, *files, skipped)
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:

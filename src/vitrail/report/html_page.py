@@ -99,7 +99,7 @@ def _facts(run: RecordedRun) -> Iterator[str]:
         yield f"evaluated on {run.evaluation.data}"
     if count := run.summary.get("skipped"):
         names = skipped_names_text(count, run.summary.get("skipped_names", []))
-        yield f"{count:,} {'sample' if count == 1 else 'samples'} left out as unreadable: {names}"
+        yield f"{count:,} {'sample' if count == 1 else 'samples'} left out as unusable: {names}"
 
 
 def _cards(run: RecordedRun) -> Iterator[MetricCard]:

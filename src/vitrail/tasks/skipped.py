@@ -54,7 +54,7 @@ def skipped_fact(count: int, names: Sequence[str]) -> dict[str, str]:
 
     Example:
         >>> skipped_fact(2, ["a.jpg"]), skipped_fact(0, [])
-        ({'left out': '2 unreadable: a.jpg and 1 more'}, {})
+        ({'left out': '2 unusable: a.jpg and 1 more'}, {})
     """
     which = f": {skipped_names_text(count, names)}" if names else ""
-    return {"left out": f"{count:,} unreadable{which}"} if count else {}
+    return {"left out": f"{count:,} unusable{which}"} if count else {}

@@ -67,7 +67,7 @@ def evaluate_segmenter(
     runner = InferenceRunner(model, len(data), precision=precision, fast=options.optimize, notify=notify)
     scorer = ImageScorer(runner, options.window, options.overlap, options.flip_test)
     collector = _Collector(labels, options.worst)
-    skipped: list[str] = []
+    skipped = list(data.skipped)
     with inference_mode_for(model) as device:
         samples = _read(model, data, labels, options.bad, 2 * options.batch, runner.gate, skipped)
         for batch in batched(samples, options.batch):

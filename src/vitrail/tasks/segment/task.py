@@ -1,7 +1,7 @@
 """Semantic segmentation as a task."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from vitrail.data.mask_check import MaskReport, check_masks
 from vitrail.data.masks import KINDS, MaskSet, MaskSplits, open_masks
@@ -35,13 +35,17 @@ class SegmentationTask:
             raise VitrailError(f"Nothing to learn from. Data for segmentation is one of:\n{KINDS}")
         return open_masks(spec, val_share=val_share, bad=bad)
 
-    def open_split(self, spec: str, split: str) -> MaskSet:
+    def open_evaluation(self, spec: str, split: str, options: EvaluateOptions) -> MaskSet:
+        """Open the split that is evaluated; with `bad="skip"` without the samples that have no mask."""
+        return self.open_split(spec, split, options.bad)
+
+    def open_split(self, spec: str, split: str, bad: Literal["fail", "skip"] = "fail") -> MaskSet:
         """Open one split of it."""
         if split not in ("train", "val", "test", "all"):
             raise unknown("split", split, ("train", "val", "test", "all"))
         if split != "all":
-            return open_masks(spec).require(split)  # pyright: ignore[reportArgumentType]
-        found = dict(open_masks(spec, val_share=0.0))
+            return open_masks(spec, bad=bad).require(split)  # pyright: ignore[reportArgumentType]
+        found = dict(open_masks(spec, val_share=0.0, bad=bad))
         if len(found) > 1:
             raise VitrailError(f"{spec} is split into {', '.join(found)}. Evaluate one: --split {list(found)[-1]}.")
         return next(iter(found.values()))
