@@ -11,11 +11,12 @@ from vitrail.data.sampler import ResumableSampler
 from vitrail.parts.model import Model
 from vitrail.tasks.complete.completion import complete
 from vitrail.tasks.complete.options import EvaluateOptions, GenerateOptions
-from vitrail.tasks.complete.training import PixelLoader, PixelMetric, all_pixels, quantise_all
+from vitrail.tasks.complete.training import PixelLoader, PixelMetric, quantise_all, read_pixels
 from vitrail.tasks.data_url import encode
 from vitrail.tasks.formatting import duration
 from vitrail.tasks.inference import inference_mode_for
 from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSection
+from vitrail.tasks.skipped import skipped_fact, skipped_fields, skipped_sentence
 from vitrail.tasks.table import Table
 
 _SHOWN = 4
@@ -35,6 +36,8 @@ class CompletionEvaluation:
         sheets: completions of the first images, as `data:` addresses.
         seconds: wall time.
         device: device of the model.
+        skipped: images that could not be read.
+        skipped_names: the first of them.
     """
 
     model: str
@@ -46,6 +49,8 @@ class CompletionEvaluation:
     sheets: tuple[str, ...]
     seconds: float
     device: str
+    skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not all(sheet.startswith("data:image/png;base64,") for sheet in self.sheets):
@@ -60,6 +65,7 @@ class CompletionEvaluation:
         return (
             f"Over {self.samples:,} images of {self.data} the loss is {self.nats:.4f} nats per pixel"
             f" ({self.bits_per_pixel:.4f} bits), each pixel given those before it."
+            f"{skipped_sentence(self.skipped, self.skipped_names)}"
         )
 
     def tables(self, rows: int) -> list[Table]:
@@ -84,7 +90,8 @@ class CompletionEvaluation:
 
     def facts(self) -> dict[str, str]:
         """Return how it was measured."""
-        return {"data": self.data, "device": self.device, "time": duration(self.seconds)}
+        left_out = skipped_fact(self.skipped, self.skipped_names)
+        return {"data": self.data, **left_out, "device": self.device, "time": duration(self.seconds)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -94,7 +101,8 @@ class CompletionEvaluation:
     def from_dict(cls, values: dict[str, Any]) -> "CompletionEvaluation":
         """Build from the dict of `to_dict`."""
         values = {key: value for key, value in values.items() if key not in ("format_version", "task")}
-        return cls(**{**values, "sheets": tuple(values["sheets"])})
+        names = tuple(values.get("skipped_names", ()))
+        return cls(**{**values, "sheets": tuple(values["sheets"]), "skipped_names": names})
 
 
 def evaluate_completion(
@@ -105,11 +113,14 @@ def evaluate_completion(
     Args:
         model: a model on its device.
         images: the split.
-        options: batch.
+        options: batch, and what to do with unreadable images.
         progress: receives the numbers of images done and of all images, after each batch.
+
+    Raises:
+        DataError: an image cannot be read (with `bad="skip"`: none can).
     """
     started = perf_counter()
-    pixels = all_pixels(images, model.config)
+    images, pixels, faults = read_pixels(images, model.config, options.bad)
     with inference_mode_for(model) as device:
         ids = quantise_all(model, pixels.to(device)).cpu()
         order = ResumableSampler(len(images), options.batch, shuffle=False, drop_last=False)
@@ -132,4 +143,5 @@ def evaluate_completion(
         sheets=tuple(encode(sheet, exact=True) for sheet in sheets),
         seconds=perf_counter() - started,
         device=str(device),
+        **skipped_fields([fault.id for fault in faults]),
     )

@@ -1,6 +1,6 @@
 """A training run of a model that completes images: colours, pixel sequences, loss in nats per pixel."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits
+from vitrail.data.image_io import ImageDecodeError
+from vitrail.data.index import DataProblem, Split
+from vitrail.data.packed import unreadable_images
 from vitrail.data.sampler import ResumableSampler
 from vitrail.data.token_windows import WindowBatch
 from vitrail.errors import VitrailError
@@ -44,10 +47,19 @@ class PixelLoader:
         ids: `(n, Y * X)` colours.
         start: id of the start token.
         order: sampler of the steps.
+        skipped: reasons of the images that were left out, by name.
     """
 
-    def __init__(self, dataset: ImageSet, ids: Tensor, start: int, order: ResumableSampler):
+    def __init__(
+        self,
+        dataset: ImageSet,
+        ids: Tensor,
+        start: int,
+        order: ResumableSampler,
+        skipped: Mapping[str, str] | None = None,
+    ):
         self.dataset, self.ids, self.start, self.order = dataset, ids, start, order
+        self.skipped = dict(skipped or {})
 
     @property
     def steps(self) -> int:
@@ -74,14 +86,17 @@ class CompletionTraining:
     unit = "pixels"
 
     def __init__(self, options: TrainOptions, run: RunSpec, splits: Splits):
-        self.splits = splits
         if task_of(run.variant) != "complete":
             raise VitrailError(f"{run.variant} does not complete images; see: vitrail models --task complete")
         torch.manual_seed(run.seed)
         model: Any = create_model(run.variant, weights=run.weights, **run.overrides)
         self.model: PixelModel = model
         self.model.task = "complete"
-        pixels = {split: all_pixels(images, self.model.config) for split, images in splits if split != "test"}
+        bad = getattr(options, "bad", "fail")
+        read = {split: read_pixels(each, self.model.config, bad) for split, each in splits if split != "test"}
+        self.images = {split: images for split, (images, _, _) in read.items()}
+        self.skipped = {split: {fault.id: fault.reason for fault in faults} for split, (_, _, faults) in read.items()}
+        pixels = {split: each for split, (_, each, _) in read.items()}
         if run.weights is None:
             self.model.colors.copy_(find_colors(pixels["train"], len(self.model.colors), run.seed))
         self.ids = {split: quantise_all(self.model, images) for split, images in pixels.items()}
@@ -98,11 +113,12 @@ class CompletionTraining:
     def loaders(self, share: Share, batch: int, eval_batch: int) -> tuple[PixelLoader, PixelLoader]:
         """Return the loaders of training and validation batches."""
         ranks: Any = {"rank": share.rank, "world": share.size}
-        train, val = self.splits.require("train"), self.splits.require("val")
-        order = ResumableSampler(len(train), batch, share.seed, **ranks)
-        still = ResumableSampler(len(val), eval_batch, shuffle=False, drop_last=False, **ranks)
-        start = self.model.start
-        return PixelLoader(train, self.ids["train"], start, order), PixelLoader(val, self.ids["val"], start, still)
+        order = ResumableSampler(len(self.images["train"]), batch, share.seed, **ranks)
+        still = ResumableSampler(len(self.images["val"]), eval_batch, shuffle=False, drop_last=False, **ranks)
+        return self._loader("train", order), self._loader("val", still)
+
+    def _loader(self, split: Split, order: ResumableSampler) -> PixelLoader:
+        return PixelLoader(self.images[split], self.ids[split], self.model.start, order, self.skipped[split])
 
     def transform_batch(self, batch: WindowBatch, seed: int, step: int) -> WindowBatch:
         """Return the batch as it is."""
@@ -134,11 +150,31 @@ class CompletionTraining:
         return meta_copy(self.model)
 
 
-def all_pixels(images: ImageSet, config: PixelShape) -> Tensor:
-    """Return all images of a set, `(n, C, Y, X)` of uint8."""
+def read_pixels(images: ImageSet, config: PixelShape, bad: str = "fail") -> tuple[ImageSet, Tensor, list[DataProblem]]:
+    """Read all images of a set.
+
+    Args:
+        images: the set.
+        config: size and channels of the model.
+        bad: `fail` raises for unreadable images, `skip` leaves them out.
+
+    Returns:
+        The images that were read, their pixels `(n, C, Y, X)` of uint8, and what was left out.
+
+    Raises:
+        DataError: an image cannot be read (with `bad="skip"`: none can).
+    """
     mode = "L" if config.channels == 1 else "RGB"
-    found = [to_pixels(images.image(number, mode), config) for number in range(len(images))]
-    return (torch.stack(found) * 255).round().byte()
+    found, faults = dict[int, Tensor](), list[DataProblem]()
+    for number in range(len(images)):
+        try:
+            found[number] = to_pixels(images.image(number, mode), config)
+        except ImageDecodeError as error:
+            faults.append(DataProblem(images.ids[number], error.reason, error.kind))
+    if faults and (bad == "fail" or not found):
+        raise unreadable_images(images.name, faults)
+    pixels = (torch.stack(list(found.values())) * 255).round().byte()
+    return images.take(list(found)) if faults else images, pixels, faults
 
 
 def find_colors(pixels: Tensor, count: int, seed: int) -> Tensor:
