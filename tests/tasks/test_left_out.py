@@ -1,6 +1,7 @@
 """Unusable samples that `--bad skip` leaves out are counted and named: in print, in JSON, on the page."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 import vitrail
 from vitrail.cli import main
 from vitrail.data.masks import open_masks
+from vitrail.errors import DataError
 from vitrail.report.html_page import write_report
 from vitrail.tasks.evaluation_file import read_evaluation
 from vitrail.training.checkpoint import list_states, saved_fact
@@ -60,6 +62,19 @@ def classes(folder: Path) -> Case:
     return Case(str(folder), {"model": "vit_tiny_patch16_224", **SMALL}, names)
 
 
+def large(folder: Path) -> Case:
+    """Images too large for the cache of decoded data, so each is read by the task itself."""
+    for split in ("train", "val"):
+        for i in range(8):
+            place = folder / split / "ab"[i % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (100, 100), (30 * i,) * 3).save(place / f"{i}.png")
+        (folder / split / "a" / "broken.png").write_bytes(BROKEN)
+    sizes = ("dim=16", "depth=1", "num_heads=2", "side=4", "colors=4")
+    options = {"model": "pixel_gpt_xxs", "set": sizes}
+    return Case(str(folder), options, {f"{split}/a/broken.png" for split in ("train", "val")})
+
+
 def labels(folder: Path) -> Case:
     rows = ["path,labels,split"]
     for i in range(16):
@@ -91,6 +106,7 @@ def boxes(folder: Path) -> Case:
 
 CASES: dict[str, Callable[[Path], Case]] = {
     "classify": classes,
+    "complete": large,
     "multilabel": labels,
     "segment": masks,
     "detect": boxes,
@@ -134,6 +150,16 @@ def test_an_evaluation_counts_and_names_them(case: Case, tmp_path: Path, capsys:
     assert read_evaluation(file).to_dict()["skipped"] == found["skipped"]
 
 
+def test_a_training_of_a_detector_that_stops_at_one_names_the_remedy(tmp_path: Path) -> None:
+    draw_squares(tmp_path)
+    for path in (tmp_path / "images").iterdir():  # the headers can be read, so opening the data finds nothing
+        path.write_bytes(path.read_bytes()[:-2000])
+    options = {"model": "vit_tiny_patch16_224", "detector": "faster_rcnn", "set": DETECTOR, "imgsz": 64}
+    config = config_class("detect")(data=str(tmp_path), epochs=1, batch=4, out=str(tmp_path / "run"), **options)
+    with pytest.raises(DataError, match=r"\.png: .*\n.*--bad skip"):
+        train(config)
+
+
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of a segmenter with random weights, for the data of `segment_data`."""
@@ -168,6 +194,15 @@ def test_a_split_that_is_held_out_keeps_what_was_skipped(tmp_path: Path) -> None
         (tmp_path / name).rmdir()
     (tmp_path / "trainannot" / "02.png").unlink()
     assert open_masks(str(tmp_path), bad="skip").require("val").skipped == ("train/02.png",)
+
+
+def test_an_evaluation_that_stops_at_one_names_the_remedy(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(case.run), case.data, "--split", case.split]) == 3
+    error = capsys.readouterr().err
+    assert any(f"{name}: not an image in a format that is read" in error for name in case.names)
+    assert re.search("or leave (it|them) out: --bad skip", error)
+    with pytest.raises(DataError, match=r'bad="skip"'):
+        vitrail.evaluate(case.run, case.data, split=case.split, device="cpu")
 
 
 def test_images_without_a_mask_are_told_when_the_data_is_opened(tmp_path: Path) -> None:

@@ -63,16 +63,18 @@ class EvaluateVerb:
         from vitrail.inference.model_loading import find_model, task_of
         from vitrail.machine.host_memory import disable_malloc_trim
         from vitrail.tasks import find_task
+        from vitrail.tasks.skipped import skip_hint
 
         disable_malloc_trim()  # as in `vitrail predict`
         for path in (self.out, self.report):
             if path is not None:
                 check_writable(path)
-        task, options = find_task(task_of_model([self.model])), self
+        task = find_task(task_of_model([self.model]))
+        options: Any = self
         samples = self._open(task)
         model = find_model(self.model, self.weights, self.device)
         assert task_of(model) == task.name
-        with progress_bar("evaluate", len(samples)) as show:
+        with progress_bar("evaluate", len(samples)) as show, skip_hint(options.bad):
             result = task.evaluate(
                 model,
                 samples,

@@ -6,6 +6,7 @@ from typing import Any
 from vitrail.inference.model_loading import ModelSource, find_model, task_of
 from vitrail.tasks import find_options, find_task, open_evaluation
 from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.skipped import skip_hint
 
 
 def evaluate(
@@ -50,4 +51,5 @@ def evaluate(
     name = task_of(ready)
     task, chosen = find_task(name), find_options(name).EvaluateOptions(**options)
     samples = open_evaluation(task, fspath(data), split, chosen) if isinstance(data, str | PathLike) else data
-    return task.evaluate(ready, samples, chosen, notify, progress)
+    with skip_hint(chosen.bad):
+        return task.evaluate(ready, samples, chosen, notify, progress)

@@ -1,7 +1,11 @@
-"""Number and first names of the samples that an evaluation skipped, formatted for all tasks."""
+"""Samples that an evaluation skips, or could skip: number, first names and hint, formatted for all tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypedDict
+
+from vitrail.data.image_io import ImageDecodeError
+from vitrail.errors import DataError
 
 NAMED = 5
 """Maximum number of names listed."""
@@ -12,6 +16,33 @@ class SkippedFields(TypedDict):
 
     skipped: int
     skipped_names: tuple[str, ...]
+
+
+@contextmanager
+def skip_hint(bad: str) -> Iterator[None]:
+    """Add to the error of an unreadable image how to leave it out.
+
+    Args:
+        bad: policy for unreadable images, `fail` or `skip`.
+
+    Raises:
+        DataError: an image cannot be read.
+
+    Example:
+        >>> with skip_hint("fail"):
+        ...     raise ImageDecodeError("a.jpg", "the file is empty (0 bytes)", "empty")
+        Traceback (most recent call last):
+        ...
+        vitrail.errors.DataError: a.jpg: the file is empty (0 bytes).
+        Mend it (`vitrail data check DATA` lists everything), or leave it out: --bad skip (bad="skip").
+    """
+    try:
+        yield
+    except ImageDecodeError as error:
+        if bad != "fail":
+            raise
+        cure = 'Mend it (`vitrail data check DATA` lists everything), or leave it out: --bad skip (bad="skip").'
+        raise DataError(f"{error}.\n{cure}") from error
 
 
 def skipped_fields(ids: Sequence[str]) -> SkippedFields:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from vitrail.data.image_io import open_image
+from vitrail.data.image_io import ImageDecodeError, open_image
 from vitrail.data.index import DataProblem
 from vitrail.errors import DataError, VitrailError
 
@@ -137,13 +137,13 @@ class BoxSet:
         """Return an image, upright.
 
         Raises:
-            DataError: it cannot be read, or its annotations are for an image of another size or orientation.
+            ImageDecodeError: it cannot be read, or its annotations are for an image of another size or orientation.
         """
         record = self.records[number]
         image = open_image(record.path, mode, name=record.id)
         if record.size is not None and image.size != record.size:
             problem = Orientation.of(record.path).problem(record.size)
-            raise DataError(f"{record.id}: {problem or 'its size is not the annotated one'}.")
+            raise ImageDecodeError(record.id, problem or "its size is not the annotated one", "size")
         return image
 
     def take(self, chosen: Sequence[int], name: str) -> "BoxSet":

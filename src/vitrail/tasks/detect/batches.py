@@ -16,6 +16,7 @@ from vitrail.data.view import View, clip_boxes, draw_view, fit_view
 from vitrail.errors import DataError
 from vitrail.parts.detection.boxes import Targets
 from vitrail.preprocess import Preprocess
+from vitrail.tasks.skipped import skip_hint
 
 DIVISOR = 32
 """Sides of a padded image are multiples of it: the coarsest stride of most backbones."""
@@ -137,9 +138,9 @@ class ViewLoader:
         Raises:
             DataError: an image cannot be read, under `bad="fail"`.
         """
-        yield from prefetch_map(
-            lambda index: self._batch(index, epoch), self.order.batches(epoch, start_step), window=2, threads=2
-        )
+        steps = self.order.batches(epoch, start_step)
+        with skip_hint(self.bad):
+            yield from prefetch_map(lambda index: self._batch(index, epoch), steps, window=2, threads=2)
 
     def _batch(self, index: np.ndarray, epoch: int) -> BoxBatch:
         samples = []

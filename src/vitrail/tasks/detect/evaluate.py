@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.data.boxes.dataset import BoxSet
+from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.prefetch import batched, prefetch_map
 from vitrail.data.view import fit_view
 from vitrail.errors import DataError, VitrailError
@@ -59,7 +60,7 @@ def evaluate_detector(
     def read(number: int) -> tuple[int, Any]:
         try:
             image = data.image(number, mode)
-        except DataError:
+        except ImageDecodeError:
             if options.bad == "fail":
                 raise
             return number, None
