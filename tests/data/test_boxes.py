@@ -271,6 +271,25 @@ def test_yolo_polygons_and_faulty_lines(tmp_path):
             open_boxes(str(tmp_path))
 
 
+def test_two_images_with_one_yolo_label_file_are_refused(tmp_path):
+    for name in ("a.png", "a.jpg", "b.png", "b.jpg"):
+        save_image(tmp_path / "images" / "train" / name)
+    (tmp_path / "classes.txt").write_text("cell\n")
+    labels = tmp_path / "labels" / "train"
+    labels.mkdir(parents=True)
+    assert len(open_boxes(str(tmp_path), val_share=0).require("train")) == 4  # without labels nothing is shared
+    (labels / "b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    with pytest.raises(DataError, match=r"b\.txt belongs to b\.jpg and b\.png"):
+        open_boxes(str(tmp_path))
+    for split, name in (("train", "b.png"), ("val", "b.jpg")):
+        (tmp_path / f"{split}.txt").write_text(f"images/train/{name}\n")
+    (tmp_path / "data.yaml").write_text("names: [cell]\ntrain: train.txt\nval: val.txt\n")
+    with pytest.raises(DataError, match=r"b\.txt belongs to b\.png and b\.jpg"):
+        open_boxes(str(tmp_path))
+    (tmp_path / "val.txt").write_text("images/train/b.png\n")  # one image twice, which the check of leakage names
+    assert len(open_boxes(str(tmp_path)).require("val")) == 1
+
+
 def test_empty_lines_of_yolo_classes_do_not_move_the_others(tmp_path):
     save_image(tmp_path / "images" / "train" / "a.png")
     (tmp_path / "labels" / "train").mkdir(parents=True)

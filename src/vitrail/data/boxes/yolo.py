@@ -4,7 +4,7 @@ Classes and splits are in `data.yaml` (`names`, `train`, `val`, `test`), or in `
 `labels/train`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def read_yolo(path: Path, name: str) -> BoxSplits:
     """Read a YOLO data set from the file that `find_yolo` returned.
 
     Raises:
-        DataError: a file or a line is not as YOLO has it.
+        DataError: a file or a line is not as YOLO has it, or two images have one label file.
     """
     if path.suffix == ".txt":
         names: Any = read_class_lines(path)
@@ -55,14 +55,18 @@ def read_yolo(path: Path, name: str) -> BoxSplits:
     classes = unique_classes(list(named.values()), str(path))
     places = {number: place for place, number in enumerate(named)}
     root = path.parent / str(values.get("path", ".")) if path.suffix != ".txt" else path.parent
-    parts = {}
+    found: dict[str, list[Path]] = {}
     for split in SPLITS:
         where = values.get(split, values.get("valid") if split == "val" else None)
         if where:
-            images = _images(path.parent, root, where)
-            parts[split] = BoxSet(f"{name} {split}", classes, [_record(each, places, path) for each in images])
-    if not parts:
+            found[split] = _images(path.parent, root, where)
+    if not found:
         raise DataError(f"{path} names no split: train, val or test.")
+    _check_label_files(image for images in found.values() for image in images)
+    parts = {
+        split: BoxSet(f"{name} {split}", classes, [_record(each, places, path) for each in images])
+        for split, images in found.items()
+    }
     return BoxSplits(name, classes, parts)
 
 
@@ -122,6 +126,19 @@ def label_file(image: Path) -> Path:
     if places:
         parts[places[-1]] = "labels"
     return Path(*parts).with_suffix(".txt")
+
+
+def _check_label_files(images: Iterable[Path]) -> None:
+    """Refuse two images whose annotations would be read from one file."""
+    owners: dict[Path, Path] = {}
+    for image in images:
+        path = label_file(image)
+        first = owners.setdefault(path, image)
+        if first != image and path.is_file():
+            raise DataError(
+                f"{path} belongs to {first.name} and {image.name}: labels have the stem of their image.\n"
+                "Keep one of the images, or give each a stem and a label file of its own."
+            )
 
 
 def _record(image: Path, places: Mapping[int, int], source: Path) -> BoxRecord:
