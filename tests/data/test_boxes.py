@@ -271,6 +271,28 @@ def test_yolo_polygons_and_faulty_lines(tmp_path):
             open_boxes(str(tmp_path))
 
 
+def test_objects_of_yolo_polygons_have_the_area_of_the_polygon(tmp_path):
+    save_image(tmp_path / "images" / "train" / "a.png")
+    (tmp_path / "classes.txt").write_text("cell\n")
+    labels = tmp_path / "labels" / "train" / "a.txt"
+    labels.parent.mkdir(parents=True)
+    angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    disc = np.stack([0.5 + 0.3 * np.cos(angles), 0.5 + 0.4 * np.sin(angles)], axis=1)
+    lines = ["0.25 0.25 0.5 0.25 0.5 0.5", " ".join(map(str, disc.ravel())), " ".join(map(str, disc[::-1].ravel()))]
+    labels.write_text("".join(f"0 {line}\n" for line in lines))
+    convert_boxes(str(tmp_path), "coco", tmp_path / "coco")
+    annotations = json.loads((tmp_path / "coco" / "annotations" / "train.json").read_text())["annotations"]
+    assert annotations[0]["area"] == 16 * 12 / 2
+    assert annotations[1]["area"] == pytest.approx(annotations[2]["area"])
+    masks = pytest.importorskip("pycocotools.mask")
+    for each in annotations:
+        [counts] = masks.frPyObjects(each["segmentation"], 48, 64)
+        assert each["area"] == pytest.approx(float(masks.area(counts)), rel=0.1)
+    labels.write_text(f"0 {lines[0]}\n0 0.5 0.5 0.5 0.5\n")
+    [record] = open_boxes(str(tmp_path), val_share=0).require("train").records
+    assert record.areas.tolist() == [96, 32 * 24]
+
+
 def test_two_images_with_one_yolo_label_file_are_refused(tmp_path):
     for name in ("a.png", "a.jpg", "b.png", "b.jpg"):
         save_image(tmp_path / "images" / "train" / name)

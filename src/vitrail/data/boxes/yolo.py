@@ -144,7 +144,7 @@ def _check_label_files(images: Iterable[Path]) -> None:
 def _record(image: Path, places: Mapping[int, int], source: Path) -> BoxRecord:
     """Read the label file of an image; `places` has the place of each class number that `source` names."""
     path, size = label_file(image), Orientation.of(image).upright
-    boxes, labels, outlines = [], [], []
+    boxes, labels, outlines, areas = [], [], [], []
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], 1):
         words = line.split()
         if not words:
@@ -160,10 +160,12 @@ def _record(image: Path, places: Mapping[int, int], source: Path) -> BoxRecord:
         if len(values) == 4:
             centre, half = values[:2] * size, values[2:] * size / 2
             boxes.append([*(centre - half), *(centre + half)])
+            areas.append(float((2 * half).prod()))
         elif len(values) >= 6 and len(values) % 2 == 0:
             points = values.reshape(-1, 2) * size
             boxes.append([*points.min(0), *points.max(0)])
             outlines.append([points.ravel().tolist()])
+            areas.append(polygon_area(points))
         else:
             raise DataError(
                 f"{path}, line {number}: {len(values)} numbers after the class; 4, or a polygon, are needed."
@@ -177,7 +179,24 @@ def _record(image: Path, places: Mapping[int, int], source: Path) -> BoxRecord:
         np.array(labels, dtype=np.int64),
         np.zeros(len(boxes), dtype=bool),
         tuple(outlines) if outlines and len(outlines) == len(boxes) else (),
+        np.array(areas) if outlines else None,
     )
+
+
+def polygon_area(points: np.ndarray) -> float:
+    """Return the area of a simple polygon by the shoelace formula, `|sum(x_i y_(i+1) - x_(i+1) y_i)| / 2`.
+
+    As with boxes, what lies outside the image counts. Inside it, this is the area of pycocotools up to rasterisation.
+
+    Args:
+        points: `(n, 2)` corners x, y in order.
+
+    Example:
+        >>> polygon_area(np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0]]))
+        6.0
+    """
+    x, y = (points - points[0]).T  # from the first corner: small numbers lose less to rounding
+    return float(abs(x @ np.roll(y, -1) - np.roll(x, -1) @ y) / 2)
 
 
 def _few(numbers: list[int]) -> str:
