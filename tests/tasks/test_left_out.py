@@ -205,6 +205,17 @@ def test_an_evaluation_that_stops_at_one_names_the_remedy(case: Case, capsys: py
         vitrail.evaluate(case.run, case.data, split=case.split, device="cpu")
 
 
+def test_folds_count_and_name_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = classes(tmp_path / "data")
+    small = ["--model", made.options["model"], "--imgsz", "16", "--set", *SMALL["set"], "--augment", "none"]
+    words = ["train", made.data, "--folds", "2", "--epochs", "1", "--batch", "4", "--precision", "fp32", *small]
+    assert main([*words, "--bad", "skip", "--out", str(tmp_path / "run")]) == 0
+    names = ["train/dark/broken.png", "train/light/broken.png"]
+    assert f"2 samples cannot be used and are left out: {', '.join(names)}." in capsys.readouterr().out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["skipped_folds"], summary["skipped_names"]) == ([2, 2], names)
+
+
 def test_images_without_a_mask_are_told_when_the_data_is_opened(tmp_path: Path) -> None:
     segment_data.write(tmp_path, 3, 1, 0)
     (tmp_path / "trainannot" / "02.png").unlink()

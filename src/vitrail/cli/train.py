@@ -159,7 +159,7 @@ def _cross_validate(config: RunConfig, reporter: Any, stop: Any, command: str) -
     result = cross_validate(config, reporter, stop, command)
     table = result.table()
     print_table(table.columns, table.rows, right=table.right)
-    print(f"runs    {result.folder}")
+    print("\n".join([*table.notes, f"runs    {result.folder}"]))
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.tasks import find_task
+from vitrail.tasks.skipped import NAMED, skipped_sentence
 from vitrail.tasks.table import Table
 from vitrail.training.config import RunConfig
 from vitrail.training.lock import locked
@@ -40,6 +41,8 @@ class CrossValidation:
         metrics: for each metric its value in every fold.
         seconds: time of all folds.
         folder: folder of the runs.
+        skipped: for each fold the number of samples that its run left out; the folds share most of them.
+        skipped_names: the first of them.
     """
 
     task: str
@@ -48,22 +51,27 @@ class CrossValidation:
     metrics: dict[str, list[float]]
     seconds: float
     folder: str
+    skipped: tuple[int, ...] = ()
+    skipped_names: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: each metric as the mean of the folds, its standard deviation, and the values."""
         flat: dict[str, Any] = {"task": self.task, "model": self.model, "data": self.data, "split": "folds"}
         for name, values in self.metrics.items():
             flat |= {name: mean(values), f"{name}_std": _std(values), f"{name}_folds": values}
-        return {**flat, "seconds": self.seconds, "folder": self.folder}
+        left_out = {"skipped_folds": list(self.skipped), "skipped_names": list(self.skipped_names)}
+        return {**flat, "seconds": self.seconds, "folder": self.folder, **(left_out if any(self.skipped) else {})}
 
     def table(self) -> Table:
-        """Return a fold per row, and the mean with the standard deviation over the folds."""
+        """Return a fold per row, the mean with the standard deviation over the folds, and what was left out."""
         specs = [spec for spec in find_task(self.task).metrics if spec.name in self.metrics]
         count = len(next(iter(self.metrics.values())))
         rows = [[str(i), *(spec.format(self.metrics[spec.name][i]) for spec in specs)] for i in range(count)]
         rows.append(["mean", *(spec.format(mean(self.metrics[spec.name])) for spec in specs)])
         rows.append(["std", *(spec.format(_std(self.metrics[spec.name])) for spec in specs)])
-        return Table("", ["fold", *(spec.title for spec in specs)], rows, right=[spec.title for spec in specs])
+        titles, left_out = [spec.title for spec in specs], max(self.skipped, default=0)
+        note = skipped_sentence(left_out, self.skipped_names[:left_out], "sample").strip()
+        return Table("", ["fold", *titles], rows, right=titles, notes=[note] if note else [])
 
 
 def cross_validate(
@@ -94,14 +102,26 @@ def cross_validate(
                 found.append(train(one, reporter, stop, command).to_dict())
             except Interrupted as stopped:
                 raise Interrupted(stopped.code, str(root)) from stopped
-        names = [spec.name for spec in find_task(config.task).metrics] + ["loss"]
-        metrics = {
-            name: [one[name] for one in found] for name in names if all(one.get(name) is not None for one in found)
-        }
-        seconds = sum(one["seconds"] for one in found)
-        result = CrossValidation(config.task, found[0]["model"], config.data, metrics, seconds, str(root))
+        result = _summarize(config, found, root)
         write_summary(root, result.to_dict())
     return result
+
+
+def _summarize(config: RunConfig, found: list[dict[str, Any]], root: Path) -> CrossValidation:
+    """Return the figures of the folds from their summaries."""
+    names = [spec.name for spec in find_task(config.task).metrics] + ["loss"]
+    return CrossValidation(
+        task=config.task,
+        model=found[0]["model"],
+        data=config.data,
+        metrics={
+            name: [one[name] for one in found] for name in names if all(one.get(name) is not None for one in found)
+        },
+        seconds=sum(one["seconds"] for one in found),
+        folder=str(root),
+        skipped=tuple(one.get("skipped", 0) for one in found),
+        skipped_names=tuple(dict.fromkeys(name for one in found for name in one.get("skipped_names", ())))[:NAMED],
+    )
 
 
 def _root(config: RunConfig) -> Path:
