@@ -1,7 +1,7 @@
-"""Small images of one size, decoded once.
+"""Datasets of small images of one size, decoded once into a memory-mapped array.
 
-Decoding a 32x32 JPEG takes far longer than using it. Such a data set is decoded into one array in the cache, which
-every later run (and every worker process) maps into its memory.
+Decoding a 32x32 JPEG takes far longer than the transforms on it. Such a dataset is decoded into one array in the cache,
+which every later run and every worker process maps into memory.
 """
 
 import json
@@ -19,52 +19,56 @@ from vitrail.data.parallel import in_parallel
 from vitrail.errors import DataError
 
 LARGEST_SIDE = 96
-"""Images with a longer side are left as files."""
+"""Maximum side in pixels; datasets of larger images are not packed."""
 
 _PROBES, _CHUNK = 32, 256
+"""Number of images whose size is probed, and chunk size of a decoding worker."""
 
 
 class _Decoded(NamedTuple):
-    pixels: np.ndarray  # (n, C, Y, X)
+    """Decoded chunk: pixels, decoding errors, and whether an image has another size than the dataset."""
+
+    pixels: np.ndarray  # (n, C, Y, X) of uint8
     faults: list[DataProblem]
     other_size: bool
 
 
 def pack(images: ImageSet, bad: Literal["fail", "skip"] = "fail") -> tuple[ImageSet, list[DataProblem]]:
-    """Decode a set whose images all have one small size; any other set is returned as it is.
+    """Decode a dataset whose images all have the same small size; any other dataset is returned unchanged.
 
     Args:
-        images: the set.
-        bad: `fail` raises for images that cannot be decoded, `skip` leaves them out.
+        images: the dataset.
+        bad: `fail` raises for images that cannot be decoded, `skip` drops them.
 
     Returns:
-        The set, and the images that were left out.
+        The packed dataset, and the dropped images with their decoding errors.
+
+    Raises:
+        DataError: an image cannot be decoded (with `bad="skip"`: none can).
     """
     store = images.store
     size = _common_size(images) if isinstance(store, Files) else None
     if size is None or not isinstance(store, Files):
         return images, []
     base = cache_folder("pixels") / fingerprint("pixels 1", images.ids, *_stamps(store))
-    about = base.with_suffix(".json")
-    if not about.exists() and not _decode(images, size, base):
+    metadata_file = base.with_suffix(".json")
+    if not metadata_file.exists() and not _decode(images, size, base):
         return images, []
-    meta = json.loads(about.read_bytes())
-    faults = [DataProblem(*fault) for fault in meta["faults"]]
-    if faults and bad == "fail":
+    metadata = json.loads(metadata_file.read_bytes())
+    faults = [DataProblem(*fault) for fault in metadata["faults"]]
+    if (faults and bad == "fail") or not metadata["shape"][0]:
         raise unreadable_images(images.name, faults)
-    if not meta["shape"][0]:
-        raise unreadable_images(images.name, faults)
-    left_out = {fault.id for fault in faults}
-    kept = [number for number, name in enumerate(images.ids) if name not in left_out]
-    pixels = np.memmap(base.with_suffix(".raw"), dtype=np.uint8, mode="r", shape=tuple(meta["shape"]))
-    ids, labels = [images.ids[number] for number in kept], images.labels.numpy()[kept]
+    dropped = {fault.id for fault in faults}
+    kept = [index for index, name in enumerate(images.ids) if name not in dropped]
+    pixels = np.memmap(base.with_suffix(".raw"), dtype=np.uint8, mode="r", shape=tuple(metadata["shape"]))
+    ids, labels = [images.ids[index] for index in kept], images.labels.numpy()[kept]
     packed = ImageSet(images.name, images.classes, ids, labels, Arrays(pixels))
     packed.folds = None if images.folds is None else images.folds[kept]
     return packed, faults
 
 
 def unreadable_images(name: str, faults: list[DataProblem]) -> DataError:
-    """Build the error for images that cannot be decoded, when the policy is to fail."""
+    """Return the error for images that cannot be decoded under `bad="fail"`."""
     lines = [f"  {fault}" for fault in faults[:3]] + ([f"  and {len(faults) - 3} more"] if len(faults) > 3 else [])
     return DataError(
         "\n".join([f"{len(faults)} images of {name} cannot be read:", *lines])
@@ -73,49 +77,49 @@ def unreadable_images(name: str, faults: list[DataProblem]) -> DataError:
 
 
 def _common_size(images: ImageSet) -> tuple[int, int] | None:
-    """Return the size that some images, spread over the set, have in common, if it is small."""
+    """Return the common size of evenly spaced probe images, or None if they differ or are large."""
     assert isinstance(images.store, Files)
     sizes = set()
-    for number in np.linspace(0, len(images) - 1, min(_PROBES, len(images))).astype(int):
-        place = images.store.places[number]
+    for index in np.linspace(0, len(images) - 1, min(_PROBES, len(images))).astype(int):
+        place = images.store.places[index]
         try:
-            sizes.add(read_size(place.read() if isinstance(place, Span) else place, images.ids[number]))
+            sizes.add(read_size(place.read() if isinstance(place, Span) else place, images.ids[index]))
         except ImageDecodeError:
-            continue  # said with its reason when it is decoded
+            continue  # reported with its reason when the dataset is decoded
         if len(sizes) > 1 or max(max(sizes)) > LARGEST_SIDE:
             return None
     return sizes.pop() if sizes else None
 
 
 def _stamps(store: Files) -> Iterator[object]:
-    """Yield file stamps, which change if an image changes."""
-    tars: dict[Path, object] = {}
+    """Yield the cache key of the files: stamps that change if an image changes, one for each archive."""
+    archives: set[Path] = set()
     for place in store.places:
         if isinstance(place, Span):
-            if place.path not in tars:
-                tars[place.path] = stamp(place.path)
-                yield tars[place.path]
+            if place.path not in archives:
+                archives.add(place.path)
+                yield stamp(place.path)
             yield place.offset, place.size
         else:
             yield stamp(place) if place.exists() else str(place)
 
 
 def _decode(images: ImageSet, size: tuple[int, int], base: Path) -> bool:
-    """Decode everything into `base.raw` and say so in `base.json`; False where an image has another size."""
+    """Decode all images into `base.raw` with metadata in `base.json`; return False if an image has another size."""
     chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
     faults, count, grey = [], 0, True
     raw = base.with_suffix(".raw")
     with written(raw) as file:
-        for done in in_parallel(_Decoder(images, size), chunks, f"decoding {images.name}"):
-            if done.other_size:
+        for decoded in in_parallel(_Decoder(images, size), chunks, f"decoding {images.name}"):
+            if decoded.other_size:
                 break
-            file.write(done.pixels.tobytes())
-            faults += done.faults
-            count += len(done.pixels)
-            grey = grey and bool((done.pixels == done.pixels[:, :1]).all())
+            file.write(decoded.pixels.tobytes())
+            faults += decoded.faults
+            count += len(decoded.pixels)
+            grey = grey and bool((decoded.pixels == decoded.pixels[:, :1]).all())
         else:
-            done = None
-    if done is not None:
+            decoded = None
+    if decoded is not None:
         raw.unlink()
         return False
     shape = (count, 3, size[1], size[0])
@@ -127,6 +131,7 @@ def _decode(images: ImageSet, size: tuple[int, int], base: Path) -> bool:
 
 
 def _keep_one_channel(raw: Path, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Rewrite a grey array with one channel; return its new shape."""
     colour = np.memmap(raw, dtype=np.uint8, mode="r", shape=shape)
     with written(raw) as file:
         for start in range(0, shape[0], _CHUNK):
@@ -135,18 +140,18 @@ def _keep_one_channel(raw: Path, shape: tuple[int, int, int, int]) -> tuple[int,
 
 
 class _Decoder:
-    """Decode chunks of images; runs in worker processes."""
+    """Decoder of chunks of images; runs in worker processes."""
 
     def __init__(self, images: ImageSet, size: tuple[int, int]) -> None:
         self.images, self.size = images, size
 
     def __call__(self, chunk: range) -> _Decoded:
         planes, faults = [], []
-        for number in chunk:
+        for index in chunk:
             try:
-                image = self.images.image(number)
+                image = self.images.image(index)
             except ImageDecodeError as error:
-                faults.append(DataProblem(self.images.ids[number], error.reason, error.kind))
+                faults.append(DataProblem(self.images.ids[index], error.reason, error.kind))
                 continue
             if image.size != self.size:
                 return _Decoded(np.empty(0), [], other_size=True)
