@@ -1,8 +1,8 @@
-"""Fields of the configs of transformers and timm that our configs do not have: without effect, or refused by name.
+"""Config fields of transformers and timm that our configs do not have: ignored, or unsupported and refused by name.
 
-A field is one of: told by the shapes of tensors, carried into our config, without effect on the logits (dropout,
-initialisation, text generation), or fixed: an architecture of ours computes one value of it. The tests go through all
-fields of the config classes of the installed libraries.
+Each field is inferred from tensor shapes, mapped to a field of our config, ignored because it does not change the
+logits (dropout, initialisation, text generation), or fixed: our architecture implements one value of it. The tests
+check all fields of the config classes of the installed libraries.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ IDLE = frozenset(
         *("finetuning_task", "tokenizer_class", "gradient_checkpointing", "use_bfloat16", "tie_encoder_decoder"),
     )
 )
-"""Without effect on the logits of an evaluation."""
+"""Ignored fields: they do not change the logits in evaluation mode."""
 
 BY_SHAPE = frozenset(("num_layers", "hidden_size", "type_vocab_size", "n_inner", "width_factor", "decoder_vocab_size"))
-"""Told by the shapes of tensors."""
+"""Fields that are inferred from tensor shapes."""
 
 FIXED: dict[str, tuple[Any, ...]] = {
     "problem_type": (None, "single_label_classification"),
@@ -43,13 +43,13 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "cross_attention_shape_for_attention": ("kv", None),
     "use_query_residual": (True, None),
 }
-"""Fields with one value that our architectures compute."""
+"""Supported values of fields that our architectures implement in one way."""
 
 TASKS = (
     *("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice", "DoubleHeads"),
     *("NextSentencePrediction", "SemanticSegmentation", "ObjectDetection", "DepthEstimation", "UniversalSegmentation"),
 )
-"""Parts of the names of transformers' classes with heads that must not be left out."""
+"""Substrings of transformers' class names whose task head must not be dropped."""
 
 OF_ONE: dict[str, frozenset[str]] = {
     "poolformer": frozenset(("patch_size", "stride")),
@@ -57,7 +57,7 @@ OF_ONE: dict[str, frozenset[str]] = {
         (
             *("hash_seed", "num_buckets", "axial_norm_std", "chunk_size_lm_head", "num_hidden_layers", "output_past"),
             *("local_attention_probs_dropout_prob", "lsh_attention_probs_dropout_prob", "intermediate_size"),
-            *("num_chunks_before", "num_chunks_after"),  # of older files, superseded by those of each kind of layer
+            *("num_chunks_before", "num_chunks_after"),  # of older files, superseded by fields for each layer type
         )
     ),
     "perceiver": frozenset(
@@ -67,37 +67,37 @@ OF_ONE: dict[str, frozenset[str]] = {
         )
     ),
 }
-"""Fields of one kind of model that our models do not read, or read by a rule of their own."""
+"""Fields of one model type that are ignored, or mapped by code of its own."""
 
 
 def unsupported_fields(config: Mapping[str, Any], described: Mapping[str, Any], carried: frozenset[str]) -> list[str]:
-    """Return the fields of transformers' `config.json` that an architecture of ours does not compute.
+    """Return the fields of transformers' `config.json` whose value our architecture does not implement.
 
     Args:
-        config: the file.
-        described: the fields as our architecture computes them.
-        carried: fields of the file that are read into our config.
+        config: contents of the file.
+        described: the fields with the values that our architecture implements.
+        carried: fields of the file that are mapped to our config.
     """
-    own = OF_ONE.get(str(config.get("model_type")), frozenset())
-    wrong = []
+    ignored = IDLE | carried | OF_ONE.get(str(config.get("model_type")), frozenset())
+    unsupported = []
     for key, value in config.items():
-        if key in IDLE | own | carried:
+        if key in ignored:
             continue
-        allowed = (described[key],) if key in described else FIXED.get(key, (value,))
-        if value not in allowed:
-            wrong.append(f"{key}={value}")
-    return wrong + _other_heads(config, described)
+        supported = (described[key],) if key in described else FIXED.get(key, (value,))
+        if value not in supported:
+            unsupported.append(f"{key}={value}")
+    return unsupported + _other_heads(config, described)
 
 
 def _other_heads(config: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:
-    """Return the classes that a `config.json` states whose heads are for another task than ours."""
-    stated, own = config.get("architectures"), str(described.get("architectures"))
-    names = [str(name) for name in stated] if isinstance(stated, list) else []
-    return [f"architectures={name}" for name in names if any(task in name and task not in own for task in TASKS)]
+    """Return the entries of `architectures` in a `config.json` with the head of another task than ours."""
+    architectures, ours = config.get("architectures"), str(described.get("architectures"))
+    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    return [f"architectures={name}" for name in names if any(task in name and task not in ours for task in TASKS)]
 
 
 def unknown_fields(config: Mapping[str, Any], described: Mapping[str, Any], carried: frozenset[str]) -> list[str]:
-    """Return the fields of `config.json` that this version does not know, if they have a value."""
+    """Return the fields of `config.json` that are in no table of this version and have a value."""
     known = IDLE | BY_SHAPE | carried | FIXED.keys() | described.keys()
     known |= OF_ONE.get(str(config.get("model_type")), frozenset())
     return [key for key, value in config.items() if key not in known and value not in (None, False, {}, [])]
@@ -132,27 +132,28 @@ TIMM_FIXED: dict[str, tuple[Any, ...]] = {
     "ape": (None, False),
     "output_stride": (None, 32),
 }
-"""Arguments of timm's models with the values that its variants have and ours compute."""
+"""Supported values of arguments of timm's models: those of its variants that our architectures implement."""
 
 _TOKEN = frozenset(("vit", "vit_hybrid", "deit", "cait", "xcit", "tnt", "convit", "crossvit", "dinov2", "deepvit"))
-_SHAPED = frozenset(("siglip",))  # keys of the attention pooling tell
+_SHAPED = frozenset(("siglip",))  # pooling is inferred from the keys of the attention pooling
 
 
 def unsupported_arguments(config: Mapping[str, Any], family: str) -> list[str]:
-    """Return the arguments in timm's `config.json` that an architecture of ours does not compute.
+    """Return the arguments in timm's `config.json` whose value our architecture does not implement.
 
     Example:
         >>> unsupported_arguments({"model_args": {"depth": 2, "act_layer": "relu"}, "global_pool": "token"}, "vit")
         ['act_layer=relu']
     """
-    stated = config.get("model_args")
-    arguments = dict(stated) if isinstance(stated, Mapping) else {}
+    model_args = config.get("model_args")
+    arguments = dict(model_args) if isinstance(model_args, Mapping) else {}
     pools = (None, "", "token") if family in _TOKEN else (None, "", "avg", "fast")
     pool = arguments.pop("global_pool", config.get("global_pool"))
-    wrong = [f"global_pool={pool}"] if isinstance(pool, str) and family not in _SHAPED and pool not in pools else []
+    refused = isinstance(pool, str) and family not in _SHAPED and pool not in pools
+    unsupported = [f"global_pool={pool}"] if refused else []
     if pool in (None, "", "token") and family in _TOKEN:
-        arguments.pop("fc_norm", None)  # has an effect on a mean alone
+        arguments.pop("fc_norm", None)  # used with mean pooling only
     for key, value in arguments.items():
         if key not in TIMM_BY_SHAPE | TIMM_IDLE and value not in TIMM_FIXED.get(key, ()):
-            wrong.append(f"{key}={value}")
-    return wrong
+            unsupported.append(f"{key}={value}")
+    return unsupported

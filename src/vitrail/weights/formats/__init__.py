@@ -1,4 +1,4 @@
-"""Every format that is read and written: one file an architecture, one table a library."""
+"""Registry of checkpoint formats: a module for each architecture, with a key map for each library."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -105,47 +105,49 @@ FORMATS: tuple[Format, ...] = (
 
 
 def write_as(name: str, family: str, ours: Mapping[str, Tensor], config: object) -> dict[str, Tensor]:
-    """Return a model's tensors under the names of a library; for the arguments and errors see `written`."""
+    """Return the state dict of a model with the keys of a library; arguments and errors are those of `written`."""
     return written(name, family, ours, config)[1]
 
 
 def written(name: str, family: str, ours: Mapping[str, Tensor], config: Any) -> tuple[Format, dict[str, Tensor]]:
-    """Find the format of a library that takes a model whole, and return it with the tensors under its names.
+    """Select the format of a library that maps every tensor of a model, and return it with the mapped state dict.
 
     Args:
-        name: the library.
-        family: the architecture of ours.
-        ours: the tensors of the model.
-        config: the model's config.
+        name: name of the library.
+        family: our architecture.
+        ours: state dict of the model.
+        config: config of the model.
 
     Raises:
-        VitrailError: nobody has a library of that name, or it does not have that architecture.
+        VitrailError: the library is unknown, or has no such architecture.
     """
     if name == "vitrail":
         return VITRAIL, dict(ours)
-    writable = [one for one in FORMATS if one.writes]
-    names = {library for one in writable for library in one.libraries}
-    if name not in names:
-        raise unknown("format", name, names)
+    writable = [form for form in FORMATS if form.writes]
+    libraries = {library for form in writable for library in form.libraries}
+    if name not in libraries:
+        raise unknown("format", name, libraries)
     ours = {before_pooling(key): value for key, value in ours.items()}
-    mapped = [(one, one.write(ours, config)) for one in writable if name in one.libraries and family in one.families]
-    complete = [(one, their) for one, their in mapped if not their.unexpected and not their.incomplete]
+    candidates = [form for form in writable if name in form.libraries and family in form.families]
+    mapped = [(form, form.write(ours, config)) for form in candidates]
+    complete = [(form, state) for form, state in mapped if not state.unexpected and not state.incomplete]
     if getattr(config, "distilled", False):  # a ViT's format would write both tokens as one class token
         complete = [pair for pair in complete if _keeps_tokens(pair[1].tensors, config.distilled_head)]
     if not complete:
-        having = sorted({each for one in writable if family in one.families for each in one.libraries} - {name})
-        raise VitrailError(f"{name} has no such {family}. Other formats for it: {', '.join([*having, 'vitrail'])}.")
-    _check_epsilon(complete[0][0], config)
-    return complete[0][0], complete[0][1].tensors
+        others = sorted({each for form in writable if family in form.families for each in form.libraries} - {name})
+        raise VitrailError(f"{name} has no such {family}. Other formats for it: {', '.join([*others, 'vitrail'])}.")
+    form, state = complete[0]
+    _check_epsilon(form, config)
+    return form, state.tensors
 
 
 def _keeps_tokens(tensors: Mapping[str, Tensor], two_heads: bool) -> bool:
-    """Return whether tensors of a distilled model have both tokens, and as many heads as the model."""
+    """Return whether a mapped state dict keeps class and distillation token, and the number of heads."""
     return any("dist" in key for key in tensors) and ("classifier.weight" in tensors) != two_heads
 
 
 def _check_epsilon(form: Format, config: Any) -> None:
-    """Refuse a model whose norms have another epsilon than those of a library that states none."""
+    """Raise an error if the norms have another epsilon than the library, whose format does not store it."""
     for field in fields(config) if is_dataclass(config) and form.describe is None else ():
         value = getattr(config, field.name)
         if field.name in ("norm_eps", "last_norm_eps") and value != field.default:
@@ -157,5 +159,5 @@ def _check_epsilon(form: Format, config: Any) -> None:
 
 
 def before_pooling(key: str) -> str:
-    """Name the last norm as the formats do, wherever the model has it."""
+    """Rename the norm of a pooling head to `backbone.norm`, the final norm in the key maps."""
     return key.replace("head.pool.norm.", "backbone.norm.")
