@@ -1,4 +1,4 @@
-"""Exact search: best first over all texts, with the bound of the length penalty, on short texts."""
+"""Exact decoding of short texts: best-first branch and bound, with an upper bound from the length penalty."""
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
@@ -10,8 +10,9 @@ from vitrail.generation.beam import BeamOptions, BeamResult, Hypothesis
 from vitrail.generation.length_penalty import score, upper_bound
 
 NextToken = Callable[[Sequence[tuple[int, ...]]], Tensor]
+"""Log-probabilities `(n, V)` of the next token after each of n prefixes."""
 LIMIT = 10_000
-"""Prefixes that a search expands at most."""
+"""Maximum number of expanded prefixes."""
 
 
 @torch.no_grad()
@@ -22,47 +23,49 @@ def exact_search(
     limit: int = LIMIT,
     progress: Callable[[int], None] = lambda expanded: None,
 ) -> BeamResult:
-    """Go on from a beam search until no better text exists at all, or `limit` prefixes were expanded.
+    """Continue a beam search until its best hypothesis is proved optimal, or `limit` prefixes are expanded.
 
-    Branch and bound: the unfinished prefix with the highest upper bound is expanded first; a prefix whose bound is not
-    above the best finished score is never expanded. If the heap runs empty of better prefixes, the best text is proved
-    (`result.exact` and `result.certified`); at the limit it is the best found so far (neither), and the bound is
-    that of the remaining prefixes.
+    Branch and bound: the unfinished prefix with the highest upper bound is expanded first; prefixes whose bound is not
+    above the best finished score are pruned. If no prefix remains, the best hypothesis is optimal (`result.exact` and
+    `result.certified`); at the limit it is the best found so far (neither), and `result.bound` is that of the
+    remaining prefixes.
 
     Args:
-        next_token: log-probabilities `(1, V)` of the token after a prefix of new tokens, without a cache.
-        start: result of `beam_search`, whose best score prunes.
-        options: numbers of the search.
-        limit: prefixes to expand at most.
-        progress: receives the number of prefixes expanded so far, after each.
+        next_token: log-probabilities `(1, V)` of the token after a prefix of new tokens, without a KV cache.
+        start: result of `beam_search`; its best score is the initial lower bound.
+        options: options of the search.
+        limit: maximum number of expanded prefixes.
+        progress: callback with the number of expanded prefixes, after each.
     """
     o, best = options, start.hypotheses[0]
     heap: list[tuple[float, tuple[int, ...], float]] = [(-upper_bound(o.penalty, 0.0, 0, o.max_new), (), 0.0)]
     expanded = 0
     while heap and -heap[0][0] > best.score and expanded < limit:
-        _, tokens, log_prob = heapq.heappop(heap)
+        _, prefix, prefix_log_prob = heapq.heappop(heap)
         expanded += 1
-        sums = log_prob + next_token([tokens])[0].double()
+        log_probs = prefix_log_prob + next_token([prefix])[0].double()
         progress(expanded)
-        if len(tokens) + 1 == o.max_new:
-            best = _better(best, sums, tokens, o, range(len(sums)))
+        if len(prefix) + 1 == o.max_new:
+            best = _best_finished(best, log_probs, prefix, o, range(len(log_probs)))
             continue
-        best = _better(best, sums, tokens, o, o.stop)
-        bounds = sums / max(o.penalty.divisor(n) for n in (len(tokens) + 2, o.max_new))
+        best = _best_finished(best, log_probs, prefix, o, o.stop)
+        bounds = log_probs / max(o.penalty.divisor(n) for n in (len(prefix) + 2, o.max_new))
         for token in (bounds > best.score).nonzero()[:, 0].tolist():
             if token not in o.stop:
-                total = float(sums[token])
-                bound = upper_bound(o.penalty, total, len(tokens) + 1, o.max_new)
-                heapq.heappush(heap, (-bound, (*tokens, token), total))
-    others = [one for one in start.hypotheses if one.tokens != best.tokens]
+                log_prob = float(log_probs[token])
+                bound = upper_bound(o.penalty, log_prob, len(prefix) + 1, o.max_new)
+                heapq.heappush(heap, (-bound, (*prefix, token), log_prob))
+    others = [each for each in start.hypotheses if each.tokens != best.tokens]
     bound = -heap[0][0] if heap else -torch.inf
     return BeamResult((best, *others)[: o.beam], bound, exact=best.score >= bound)
 
 
-def _better(best: Hypothesis, sums: Tensor, tokens: tuple[int, ...], o: BeamOptions, ends: Iterable[int]) -> Hypothesis:
-    """Return the best of a hypothesis and those that end now."""
-    for token in ends:
-        log_prob = float(sums[token])
-        found = Hypothesis((*tokens, token), log_prob, score(o.penalty, log_prob, len(tokens) + 1))
-        best = min(best, found, key=lambda one: (-one.score, one.tokens))
+def _best_finished(
+    best: Hypothesis, log_probs: Tensor, prefix: tuple[int, ...], o: BeamOptions, last: Iterable[int]
+) -> Hypothesis:
+    """Return the best of a hypothesis and of a prefix finished by each of the `last` tokens; ties go to lower ids."""
+    for token in last:
+        log_prob = float(log_probs[token])
+        finished = Hypothesis((*prefix, token), log_prob, score(o.penalty, log_prob, len(prefix) + 1))
+        best = min(best, finished, key=lambda each: (-each.score, each.tokens))
     return best
