@@ -1,7 +1,7 @@
-"""Fused blocks that reduce their tokens, for CPU inference: attention whose keys count as often as they have places.
+"""Fused blocks with token reduction for CPU inference: proportional attention, with merged keys weighted by size.
 
-The logarithm of a key's size is one more channel of it, and 1 the same channel of every query, so that q k^T has it:
-`[q, 1] [k, log s]^T = q k^T + log s`. Both come out of the projection, whose weights for these channels are zero.
+The additive bias log(s) of a key that stands for s tokens is computed by an extra channel in each head:
+`[q, 1] [k, log s]^T = q k^T + log s`. The QKV projection makes room for it: zero weights, and bias 1 for queries.
 """
 
 from collections import Counter
@@ -23,18 +23,18 @@ from vitrail.parts.token_reduction import KeepAttended, MergedTokens, MergeSimil
 from vitrail.shapes import Tokens
 
 NATIVE = {MergeSimilar: merge_tokens, KeepAttended: keep_tokens}
-"""Reductions that are computed in one call."""
+"""Native operation of each token reduction."""
 
 EXTRA = 2
-"""Channels added to each head, of which one is used: bf16 needs an even number."""
+"""Channels added to each head: one for log(s), one of padding, as the bf16 kernel needs an even head_dim."""
 
 
 class FusedReducingBlock(ReducingBlock):
-    """A block that reduces its tokens between two fused branches: `(x, layout) -> (x, layout)`.
+    """Block with token reduction between fused attention and fused channel mixer: `(x, layout) -> (x, layout)`.
 
     Args:
         block: block to convert.
-        channels: fused branch of its channel mixer.
+        channels: fused residual branch of its channel mixer.
         dtype: compute dtype.
     """
 
@@ -45,20 +45,20 @@ class FusedReducingBlock(ReducingBlock):
         self.reduction, self.channels, self.dtype = block.reduction, channels, dtype
         self.eps, self.heads, self.head_dim = layers.eps, sizes.heads, sizes.head_dim
         self.extra = EXTRA if issubclass(block.reduction.layout, MergedTokens) else 0
-        weight, bias = (_widened(part, sizes, self.extra, 0) for part in layers.qkv)
+        weight, bias = (_pad_heads(parameter, sizes, self.extra, 0) for parameter in layers.qkv)
         if self.extra:
             bias.unflatten(0, (3, sizes.heads, -1))[0, :, sizes.head_dim] = 1
         self.qkv = pack_linear(weight, bias, dtype)
-        self.proj = pack_linear(_widened(layers.proj[0], sizes, self.extra, 1), layers.proj[1], dtype)
+        self.proj = pack_linear(_pad_heads(layers.proj[0], sizes, self.extra, 1), layers.proj[1], dtype)
         del mixer.qkv, mixer.proj
         self.groups = AttentionGroupsCache(mixer, torch.zeros(len(bias), dtype=dtype))  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tokens, layout: ReducedTokens) -> tuple[Tensor, ReducedTokens]:
-        """Mix tokens, pool some of them, mix channels."""
+        """Mix tokens, merge or drop some of them, mix channels."""
         qkv = linear(x, self.qkv, norm_eps=self.eps, dtype=self.dtype)
-        parts = qkv.unflatten(-1, (3, self.heads, -1))  # (B, N, 3, h, d + extra)
+        q_k_v = qkv.unflatten(-1, (3, self.heads, -1))  # (B, N, 3, h, d + extra), a view
         if self.extra and layout.tokens < layout.grid.tokens:
-            parts[:, :, 1, :, self.head_dim] = layout.sizes.log().to(qkv.dtype)[..., None]
+            q_k_v[:, :, 1, :, self.head_dim] = layout.sizes.log().to(qkv.dtype)[..., None]
         mixed = attend_groups(qkv, self.heads, self.groups.on(layout.as_grid()))
         x = linear(mixed, self.proj, ADD, add=x)
         count = self.reduction.count(layout)
@@ -69,8 +69,8 @@ class FusedReducingBlock(ReducingBlock):
         return self.channels(x, layout.as_grid()), layout
 
 
-def _widened(weight: Tensor, sizes: HeadSizes, extra: int, axis: int) -> Tensor:
-    """Add zeros after the channels of each head along an axis."""
+def _pad_heads(weight: Tensor, sizes: HeadSizes, extra: int, axis: int) -> Tensor:
+    """Pad the channels of each head with zeros along an axis."""
     heads = weight.unflatten(axis, (-1, sizes.heads, sizes.head_dim))
     shape = [*heads.shape]
     shape[axis + 2] = extra
@@ -80,16 +80,16 @@ def _widened(weight: Tensor, sizes: HeadSizes, extra: int, axis: int) -> Tensor:
 def fuse_reducing_block(
     block: ReducingBlock, dtype: torch.dtype, unconverted: Counter[str], targets: Sequence[str]
 ) -> FusedReducingBlock:
-    """Return the fused block.
+    """Convert a block with token reduction.
 
     Args:
         block: block to convert.
         dtype: compute dtype.
-        unconverted: counts a channel mixer without a fused operation.
-        targets: columns of `MIXERS` for the channel mixer; the attention computes in `dtype`.
+        unconverted: counter of channel mixers without a fused operation.
+        targets: columns of `MIXERS` for the channel mixer; attention computes in `dtype`.
 
     Raises:
-        NotConverted: the block or its attention has unknown parts, or layers that are products.
+        NotConverted: the block or its attention has unsupported parts, or low-rank projections.
     """
     mixer = block.token_mixer
     reason = block_unsupported_reason(block) or parts_unsupported_reason(mixer, with_products(SEATS))
