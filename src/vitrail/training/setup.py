@@ -1,4 +1,4 @@
-"""From a config to a trainer: data and model of the task, processes, optimizer, schedule."""
+"""Build the trainer of a config: datasets and model of its task, optimizer, schedule, data loaders."""
 
 from copy import copy
 from typing import Any
@@ -34,14 +34,18 @@ from vitrail.training.watch import TrainingWatch
 from vitrail.training.wrapper import TrainingWrapper
 
 _MOST_WORKERS = 8
-"""More loading processes seldom help: memory bandwidth ends it."""
+"""Maximum default number of data-loading workers of a rank; with more, memory bandwidth is the bottleneck."""
 
 
 def open_data(config: RunConfig) -> DataSplits:
-    """Open the data of a run; it needs a train and a val split."""
+    """Open the dataset of a run, with train and val splits.
+
+    Raises:
+        DataError: it has no train or no val split.
+    """
     task = find_task(config.task)
-    open_run = getattr(task, "open_run", None)  # of a task whose options say how to read the data
-    if config.folds:  # the folds take the place of the share that is held out
+    open_run = getattr(task, "open_run", None)  # of a task with options for the data format
+    if config.folds:  # a fold is the val split, so none is held out
         config = copy(config)
         object.__setattr__(config, "val_share", 0.0)
     splits = task.open(config.data, config.val_share, config.bad) if open_run is None else open_run(config)
@@ -53,7 +57,7 @@ def open_data(config: RunConfig) -> DataSplits:
 
 
 def bind_task(config: RunConfig, splits: DataSplits) -> TrainingTask:
-    """Build the model of a run for its data."""
+    """Build the model of a run, bound to its task and data."""
     overrides = config.model_overrides()
     if config.drop_path is not None:
         overrides["drop_path"] = config.drop_path
@@ -64,10 +68,21 @@ def bind_task(config: RunConfig, splits: DataSplits) -> TrainingTask:
 def build_trainer(
     config: RunConfig, world: SingleProcess, task: TrainingTask, reporter: Reporter, stop: StopRequest
 ) -> Trainer:
-    """Build the trainer of a task. `config.batch`, `config.lr` and the fields of the recipe must be resolved."""
-    assert isinstance(config.batch, int) and isinstance(config.lr, int | float), "auto is resolved before"
-    assert config.layer_decay is not None, "the recipe is filled in before"
-    _check_share(config, world)
+    """Build the trainer of a task.
+
+    Args:
+        config: config of the run; batch size, learning rate and the fields of the recipe must be resolved.
+        world: processes of the run.
+        task: task of the run, bound to model and data.
+        reporter: receives progress.
+        stop: request to stop the run.
+
+    Raises:
+        VitrailError: options of the config cannot be combined, or the model does not support them.
+    """
+    assert isinstance(config.batch, int) and isinstance(config.lr, int | float), "auto must be resolved"
+    assert config.layer_decay is not None, "defaults of the recipe must be filled in"
+    _check_batch_size(config, world)
     task.to(world.device)
     model = task.model
     unfreezing = make_unfreezing(model, config, world)
@@ -77,10 +92,10 @@ def build_trainer(
     if world.device.type == "cpu" and not config.compile:
         fuse_for_training(model)
     if config.layer_drop:
-        _check_alone(config, world)
+        _check_layer_drop(config, world)
         drop_layers(model, config.layer_drop)
     if config.checkpointing:
-        _recompute(model, config)
+        _checkpoint_activations(model, config)
     wrapped: Any = TrainingWrapper(task)
     if config.compile:
         wrapped.compile()
@@ -122,10 +137,10 @@ def build_trainer(
 
 
 def add_adapters(model: Model, config: RunConfig) -> None:
-    """Merge the adapters that a model's weights brought, and add new ones if the config asks for them.
+    """Merge the LoRA adapters of the pretrained weights, and add new ones if `config.lora` is set.
 
     Raises:
-        VitrailError: there are no weights to adapt, or no such layers.
+        VitrailError: there are no pretrained weights, or no such layers.
     """
     merge_lora(model)
     if not config.lora:
@@ -136,7 +151,11 @@ def add_adapters(model: Model, config: RunConfig) -> None:
 
 
 def make_unfreezing(model: Model, config: RunConfig, world: SingleProcess) -> GradualUnfreezing | None:
-    """Return the schedule of frozen layers, None if they stay as they are."""
+    """Return the schedule of gradual unfreezing, or None without one.
+
+    Raises:
+        VitrailError: there are several processes.
+    """
     if not config.unfreeze:
         return None
     if world.size > 1:
@@ -145,7 +164,7 @@ def make_unfreezing(model: Model, config: RunConfig, world: SingleProcess) -> Gr
 
 
 def build_average(config: RunConfig, model: nn.Module, steps: int) -> Ema | LastAverage | NoEma:
-    """Return the average of the weights; `steps` are the updates of an epoch."""
+    """Return the weight average: exponential, of the last epochs, or none; `steps` are the updates of an epoch."""
     if config.average:
         return LastAverage(model, config.average, steps)
     return Ema(model, config.ema) if config.ema else NoEma()
@@ -167,16 +186,16 @@ def loaders(config: RunConfig, world: SingleProcess, task: TrainingTask) -> tupl
     sizes = config.batch, eval_batch(config, world)
     train_data, val_data = task.loaders(share, *sizes)
     workers = default_workers(world) if config.workers is None else 0
-    in_memory = getattr(train_data.dataset, "pixels", None) is not None  # a copy costs less than another process
+    in_memory = getattr(train_data.dataset, "pixels", None) is not None  # a copy is cheaper than a worker process
     return (
         task.loaders(share._replace(workers=workers), *sizes) if workers and not in_memory else (train_data, val_data)
     )
 
 
 def default_workers(world: SingleProcess) -> int:
-    """Return the default number of loading processes of a rank: its share of the cores if a GPU computes, else none.
+    """Return the default number of data-loading workers of a rank: its share of the cores with a GPU, else 0.
 
-    Processes on a machine of several ranks share its cores; one core of each is left to the training itself.
+    Ranks on one machine share its cores; one core of each rank is left to the training process.
     """
     if world.device.type != "cuda":
         return 0
@@ -185,14 +204,14 @@ def default_workers(world: SingleProcess) -> int:
 
 
 def default_batch_size(samples: int, parts: int = 1, largest: int = 128, updates: int = 8) -> int:
-    """Return the default global batch size: `largest`, or with few samples the size that makes enough updates an epoch.
+    """Return the default global batch size: `largest`, or for small datasets the size with enough updates an epoch.
 
     Args:
         samples: size of the training set.
-        parts: divisor of the batch size: processes times accumulation steps.
-        largest: batch size of large datasets.
-        updates: least updates an epoch. Random weights need more of them than trained ones: a small DeiT of 40 epochs
-            on the 1,258 digits reaches 87 % by batches of 128 and 97 % by batches of 32.
+        parts: divisor of the batch size: world size times gradient accumulation steps.
+        largest: batch size for large datasets.
+        updates: minimum number of updates an epoch. Training from scratch needs more than fine-tuning: a small DeiT
+            reaches 87 % in 40 epochs on the 1,258 digits with batches of 128, and 97 % with batches of 32.
 
     Example:
         >>> [default_batch_size(samples) for samples in (50_000, 300, 40, 5)]
@@ -207,38 +226,39 @@ def default_batch_size(samples: int, parts: int = 1, largest: int = 128, updates
 
 
 def eval_batch(config: RunConfig, world: SingleProcess) -> int:
-    """Return the global batch size of validation: twice a micro-batch of training, which also holds gradients."""
+    """Return the global batch size of validation: two training micro-batches, as no activations are kept."""
     assert isinstance(config.batch, int)
     return max(2 * config.batch // config.grad_accum, world.size)
 
 
 def build_length(config: RunConfig, steps: int) -> Length:
-    """Return the length of the run."""
+    """Return the length of the run: a time limit, or a number of updates."""
     if config.minutes is not None:
         return Seconds(config.minutes * 60)
-    assert config.epochs is not None, "the recipe is filled in before"
+    assert config.epochs is not None, "defaults of the recipe must be filled in"
     return Steps(config.epochs * steps)
 
 
 def data_facts(task: TrainingTask, train_data: BatchLoader, val_data: BatchLoader) -> dict[str, Any]:
-    """Return digests of the data, so that a resumed run notices changes: samples, and what the outputs mean."""
-    samples = {name: _samples(loader.dataset) for name, loader in (("training", train_data), ("validation", val_data))}
+    """Return hashes of the data, by which a resumed run detects changes: samples, and metadata such as class names."""
+    by_name = (("training", train_data), ("validation", val_data))
+    samples = {name: _size_and_digest(loader.dataset) for name, loader in by_name}
     outputs = {key: fingerprint(value) for key, value in task.metadata().items()}
     return {"samples": samples, "outputs": outputs}
 
 
 def edit_facts(task: TrainingTask) -> dict[str, Any]:
-    """Return the edits of the model, which a resumed run gives to a fresh one; nothing if there are none."""
+    """Return the edits of the model, which a resumed run applies to a new model; empty without edits."""
     return {"edits": edits_to_json(task.model.edits)} if task.model.edits else {}
 
 
-def _samples(dataset: Any) -> list[Any]:
+def _size_and_digest(dataset: Any) -> list[Any]:
     digest = dataset.digest() if hasattr(dataset, "digest") else fingerprint(*dataset.ids)
     return [len(dataset), digest]
 
 
 def machine_facts(world: SingleProcess) -> dict[str, Any]:
-    """Return the facts of the machine that a bit-exact repeat depends on, apart from the config."""
+    """Return the facts of hardware and software that bit-exact reproducibility depends on, apart from the config."""
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -248,38 +268,40 @@ def machine_facts(world: SingleProcess) -> dict[str, Any]:
     }
 
 
-def _recompute(model: nn.Module, config: RunConfig) -> None:
-    """Compute blocks again in the backward pass.
+def _checkpoint_activations(model: nn.Module, config: RunConfig) -> None:
+    """Recompute the activations of blocks in the backward pass.
 
     Raises:
-        VitrailError: a second pass would not repeat the first, or the model has no lists of blocks.
+        VitrailError: a second forward pass would change state, or the model has no lists of blocks.
     """
     if config.compile:
         raise VitrailError("checkpointing and compile are not combined: torch.compile chooses what is recomputed.")
-    twice = next((one for one in model.modules() if isinstance(one, BatchNorm) or _keeps_losses(one)), None)
-    if twice is not None:
+    stateful = next((each for each in model.modules() if isinstance(each, BatchNorm) or _stores_loss(each)), None)
+    if stateful is not None:
         raise VitrailError(
-            f"checkpointing computes blocks twice, and {type(twice).__name__} of {config.model} counts each pass."
+            f"checkpointing computes blocks twice, and {type(stateful).__name__} of {config.model} counts each pass."
         )
     if not recompute_blocks(model):
         raise VitrailError(f"checkpointing computes blocks again, and {config.model} has no lists of blocks.")
 
 
-def _keeps_losses(module: nn.Module) -> bool:
+def _stores_loss(module: nn.Module) -> bool:
+    """Return whether a module stores an auxiliary loss in its forward pass."""
     return hasattr(module, "auxiliary_loss") and not hasattr(module, "blocks")
 
 
-def _check_alone(config: RunConfig, world: SingleProcess) -> None:
-    """Refuse LayerDrop where every process must compute every block."""
+def _check_layer_drop(config: RunConfig, world: SingleProcess) -> None:
+    """Raise an error if LayerDrop is combined with `compile` or several processes, which need all blocks."""
     if world.size > 1 or config.compile:
-        what = "compile" if config.compile else "torchrun"
+        cause = "compile" if config.compile else "torchrun"
         raise VitrailError(
-            f"layer_drop={config.layer_drop} skips blocks by chance, which {what} cannot follow.\n"
+            f"layer_drop={config.layer_drop} skips blocks by chance, which {cause} cannot follow.\n"
             "Train in one process without compile, or use drop_path."
         )
 
 
-def _check_share(config: RunConfig, world: SingleProcess) -> None:
+def _check_batch_size(config: RunConfig, world: SingleProcess) -> None:
+    """Raise an error if a micro-batch of a rank would be empty."""
     assert isinstance(config.batch, int)
     least = world.size * config.grad_accum
     if config.batch < least:
