@@ -16,6 +16,7 @@ import vitrail
 from vitrail.cli import main
 from vitrail.data.masks import open_masks
 from vitrail.errors import DataError
+from vitrail.models import create_model
 from vitrail.report.html_page import write_report
 from vitrail.tasks.evaluation_file import read_evaluation
 from vitrail.training.checkpoint import list_states, saved_fact
@@ -203,6 +204,22 @@ def test_an_evaluation_that_stops_at_one_names_the_remedy(case: Case, capsys: py
     assert re.search("or leave (it|them) out: --bad skip", error)
     with pytest.raises(DataError, match=r'bad="skip"'):
         vitrail.evaluate(case.run, case.data, split=case.split, device="cpu")
+
+
+@pytest.mark.parametrize("side", [30, 100])
+def test_a_probe_counts_and_names_them(side: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Small images are decoded when the data is opened, large ones when they are used."""
+    made = classes(tmp_path / "data")
+    for path in Path(made.data).rglob("[0-9].png"):
+        with Image.open(path) as image:
+            image.resize((side, side)).save(path)
+    model = str(vitrail.save_model(create_model("vit_tiny_patch16_224", dim=8, depth=1, num_heads=1), tmp_path / "m"))
+    assert main(["probe", model, made.data]) == 3
+    assert "broken.png: not an image" in (error := capsys.readouterr().err) and "--bad skip" in error
+    assert main(["probe", model, made.data, "--bad", "skip", "--out", str(tmp_path / "p.json")]) == 0
+    assert "12 samples (data val). 4 samples cannot be used and are left out:" in capsys.readouterr().err
+    [found] = json.loads((tmp_path / "p.json").read_text())
+    assert found["skipped"] == 4 and set(found["skipped_names"]) == made.names
 
 
 def test_folds_count_and_name_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

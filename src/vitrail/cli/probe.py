@@ -38,6 +38,8 @@ class Probe:
     """Neighbours of k-NN."""
     batch: int = 64
     """Samples in a batch."""
+    bad: Literal["fail", "skip"] = "fail"
+    """Treatment of unreadable samples: stop at the first, or leave them out."""
     out: Path | None = None
     """JSON file to write the figures to."""
     json: bool = False
@@ -52,6 +54,7 @@ class Probe:
         from vitrail.inference.model_loading import find_model
         from vitrail.tasks.classes.probe import probe, probe_table
         from vitrail.tasks.features import feature_reader
+        from vitrail.tasks.skipped import skip_hint, skipped_sentence
 
         *models, data = self.words
         if not models:
@@ -65,8 +68,9 @@ class Probe:
         results = []
         for name in models:
             reader = feature_reader(find_model(name, self.weights, self.device, headless=True), self.pool)
-            with progress_bar(f"probe {name}", 1) as show:
-                results.append(probe(reader, data, self.k, self.batch, lambda done, all_: show(done / all_)))
+            with progress_bar(f"probe {name}", 1) as show, skip_hint(self.bad):
+                found = probe(reader, data, self.k, self.batch, lambda done, all_: show(done / all_), self.bad)
+                results.append(found)
         text = json.dumps([one.to_dict() for one in results], indent=1) + "\n"
         if self.out is not None:
             write_file(self.out, text.encode())
@@ -75,5 +79,7 @@ class Probe:
             return 0
         table = probe_table(results)
         print_table(table.columns, table.rows, right=table.right)
-        print(f"{results[0].samples} samples ({results[0].data})", file=sys.stderr)
+        first = results[0]
+        left_out = skipped_sentence(first.skipped, first.skipped_names, "sample")
+        print(f"{first.samples} samples ({first.data})" + (left_out and f".{left_out}"), file=sys.stderr)
         return 0

@@ -73,6 +73,11 @@ class TextSplits:
         """Iterate over the splits that exist."""
         return iter(self.splits.items())
 
+    @property
+    def skipped(self) -> list[DataProblem]:
+        """Rows that cannot be used, which are in no split."""
+        return self.problems
+
     def require(self, split: str) -> TextSet:
         """Return a split.
 

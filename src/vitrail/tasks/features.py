@@ -84,9 +84,9 @@ class ImageFeatures:
         """List images without reading them."""
         return find_images(sources)
 
-    def open(self, spec: str) -> Splits:
+    def open(self, spec: str, bad: Literal["fail", "skip"] = "fail") -> Splits:
         """Open a data set of classes."""
-        return open_dataset(spec)
+        return open_dataset(spec, bad=bad)
 
     def begin(self, count: int) -> None:
         """Prepare for a job: nothing, images have one implementation here."""
@@ -150,9 +150,9 @@ class TextFeatures:
         """List texts."""
         return find_lines(sources)
 
-    def open(self, spec: str) -> TextSplits:
+    def open(self, spec: str, bad: Literal["fail", "skip"] = "fail") -> TextSplits:
         """Open a data set of classes."""
-        return open_texts(spec)
+        return open_texts(spec, bad=bad)
 
     def load(self, item: TextLine) -> str:
         """Return the text."""

@@ -4,7 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,11 +14,14 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vitrail.data.image_io import ImageDecodeError
+from vitrail.data.prefetch import prefetch_map
 from vitrail.errors import DataError
 from vitrail.tasks.classes.feature_cache import cached_features, features_digest
 from vitrail.tasks.confidence_interval import Rate, paired_difference, wilson
 from vitrail.tasks.features import ImageFeatures, TextFeatures
 from vitrail.tasks.formatting import percent
+from vitrail.tasks.skipped import skipped_fields
 from vitrail.tasks.table import Table
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))
@@ -40,6 +43,8 @@ class ProbeResult:
         strength: the C that cross-validation chose.
         linear: for each sample, whether the linear probe is right.
         nearest: for each sample, whether k-NN is right.
+        skipped: samples of all splits that could not be read.
+        skipped_names: the first of them.
     """
 
     model: str
@@ -49,6 +54,8 @@ class ProbeResult:
     strength: float
     linear: tuple[bool, ...]
     nearest: tuple[bool, ...]
+    skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values."""
@@ -63,6 +70,8 @@ class ProbeResult:
             "dim": self.dim,
             "C": self.strength,
             **named,
+            "skipped": self.skipped,
+            "skipped_names": list(self.skipped_names),
         }
 
 
@@ -72,6 +81,7 @@ def probe(
     k: int = 20,
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    bad: Literal["fail", "skip"] = "fail",
 ) -> ProbeResult:
     """Fit a linear probe and k-NN on the training samples, and measure them on test, or else on val.
 
@@ -84,11 +94,15 @@ def probe(
         k: neighbours of k-NN.
         batch: samples in a batch.
         progress: receives the numbers of samples done and of all samples of a split.
+        bad: policy for unreadable samples: `fail` raises, `skip` leaves them out, for which every image is read first.
 
     Raises:
-        DataError: the data has only one split, or a sample cannot be read.
+        DataError: the data has only one split, or a sample cannot be read (with `bad="skip"`: none of a split can).
     """
-    splits = dict(reader.open(spec))
+    opened = reader.open(spec, bad)
+    skipped, splits = [problem.id for problem in opened.skipped], dict[str, Any](opened)
+    if bad == "skip":
+        splits = {name: _readable(reader, part, skipped) for name, part in splits.items()}
     held = splits.pop("test", None) or splits.pop("val", None)
     if held is None or not splits:
         raise DataError(f"{spec} has nothing to fit on and to measure on; it needs train, and test or val.")
@@ -100,9 +114,25 @@ def probe(
     linear = linear_probe(x.numpy(), y.numpy(), strength)(test.numpy()) == held.labels.numpy()
     nearest = knn(x, y, test, k) == held.labels
     name = getattr(reader.model, "variant", "") or type(reader.model).__name__
-    return ProbeResult(
-        name, held.name, len(held), x.shape[1], strength, tuple(linear.tolist()), tuple(nearest.tolist())
-    )
+    hits = tuple(linear.tolist()), tuple(nearest.tolist())
+    return ProbeResult(name, held.name, len(held), x.shape[1], strength, *hits, **skipped_fields(skipped))
+
+
+def _readable(reader: ImageFeatures | TextFeatures, data: Any, skipped: list[str]) -> Any:
+    """Return the samples of a split that can be read; names of the others are added to `skipped`."""
+
+    def is_readable(number: int) -> bool:
+        try:
+            reader.sample(data, number)
+        except ImageDecodeError:
+            return False
+        return True
+
+    good = np.array(list(prefetch_map(is_readable, range(len(data)), window=32)), dtype=bool)
+    if not good.any():
+        raise DataError(f"Not one sample of {data.name} can be read. See why: vitrail data check FOLDER")
+    skipped += [data.ids[number] for number in np.flatnonzero(~good)]
+    return data if good.all() else data.take(np.flatnonzero(good))
 
 
 def linear_probe(x: np.ndarray, y: np.ndarray, strength: float) -> Callable[[np.ndarray], np.ndarray]:
