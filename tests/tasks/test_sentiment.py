@@ -71,6 +71,24 @@ def test_sentences_have_vectors_neighbours_and_probes(
     assert found["linear"]["value"] > 0.8 and found["knn"]["value"] > 0.8 and found["dim"] == vectors.shape[1]
 
 
+def test_rows_that_cannot_be_used_are_counted_and_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{text},{label},{split}" for split in ("train", "val") for label, text in ((1, "a joy"), (0, "a bore"))]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["text,label,split", *rows, ",1,train", ",0,val", "a joy,,val", "a joy,1,vall"]) + "\n")
+    assert main(["evaluate", str(run), str(path), "--split", "val"]) == 3
+    assert "leave them out: --bad skip" in capsys.readouterr().err
+    assert main(["evaluate", str(run), str(path), "--split", "val", "--bad", "skip", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"], found["skipped"], found["skipped_names"]) == (2, 2, ["t.csv:7", "t.csv:8"])
+    result = vitrail.evaluate(run, str(path), split="val", bad="skip")
+    assert result.summary().endswith(" 2 sentences cannot be used and are left out: t.csv:7, t.csv:8.")
+    data = open_texts(str(path), bad="skip")
+    assert [problem.id for problem in data.skipped] == ["t.csv:6", "t.csv:7", "t.csv:8", "t.csv:9"]
+    assert data.notes() == ["4 rows cannot be used and are left out, first t.csv:6: no text in this row."]
+
+
 def test_padding_and_batch_do_not_change_the_output(run: Path) -> None:
     texts = ["a joy", "a bore " * 9, "great", "unheardof words only", "dull, cold"]
     whole = vitrail.predict(run, texts, batch=5)

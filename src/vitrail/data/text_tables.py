@@ -33,6 +33,13 @@ class TextRecord(NamedTuple):
     split: Split
 
 
+class _Fault(NamedTuple):
+    """A row that cannot be used, with its split if it states a known one."""
+
+    problem: DataProblem
+    split: Split | None
+
+
 def open_texts(spec: str, val_share: float = 0.1, bad: Literal["fail", "skip", "list"] = "fail") -> TextSplits:
     """Open labelled texts.
 
@@ -46,8 +53,9 @@ def open_texts(spec: str, val_share: float = 0.1, bad: Literal["fail", "skip", "
         VitrailError: there is no such data.
         DataError: it cannot be used; the message names the first few faults.
     """
-    path, problems = Path(spec).expanduser(), list[DataProblem]()
-    records = [record for file, split in _files(path) for record in _read(file, split, problems)]
+    path, faults = Path(spec).expanduser(), list[_Fault]()
+    records = [record for file, split in _files(path) for record in _read(file, split, faults)]
+    problems = [fault.problem for fault in faults]
     name = printable(path.name if path.is_dir() else path.stem)
     classes = _classes(records)
     if len(classes) < 2:
@@ -58,7 +66,7 @@ def open_texts(spec: str, val_share: float = 0.1, bad: Literal["fail", "skip", "
             + (f"\nand {len(problems) - 3} more" if len(problems) > 3 else "")
             + "\nCorrect the rows, or leave them out: --bad skip"
         )
-    splits: dict[Split, TextSet] = {split: _set(name, split, classes, records) for split in SPLITS}
+    splits: dict[Split, TextSet] = {split: _set(name, split, classes, records, faults) for split in SPLITS}
     found = TextSplits(name, classes, {split: texts for split, texts in splits.items() if len(texts)}, problems)
     if "train" in found.splits and "val" not in found.splits and val_share:
         kept, held = hold_out(found.splits["train"], val_share, "val")
@@ -89,7 +97,7 @@ def _files(path: Path) -> list[tuple[Path, Split]]:
     )
 
 
-def _read(path: Path, split: Split, problems: list[DataProblem]) -> Iterator[TextRecord]:
+def _read(path: Path, split: Split, faults: list[_Fault]) -> Iterator[TextRecord]:
     name = printable(path.name)
     rows = iter(_rows(path))
     columns, first = _header(name, next(rows, None))
@@ -99,9 +107,10 @@ def _read(path: Path, split: Split, problems: list[DataProblem]) -> Iterator[Tex
         part = values.get("split", split).strip().lower()
         missing = [key for key in ("text", "label") if not values.get(key, "").strip()]
         if missing:
-            problems.append(DataProblem(where, f"no {missing[0]} in this row", "row"))
+            faults.append(_Fault(DataProblem(where, f"no {missing[0]} in this row", "row"), SPLIT_NAMES.get(part)))
         elif part not in SPLIT_NAMES:
-            problems.append(DataProblem(where, f"split '{part}' is not one of train, val, test", "split"))
+            reason = f"split '{part}' is not one of train, val, test"
+            faults.append(_Fault(DataProblem(where, reason, "split"), None))
         else:
             yield TextRecord(where, values["text"], values["label"].strip(), SPLIT_NAMES[part])
 
@@ -160,11 +169,14 @@ def _classes(records: Sequence[TextRecord]) -> tuple[str, ...]:
     return tuple(sorted(names, key=int) if whole else names)
 
 
-def _set(name: str, split: Split, classes: tuple[str, ...], records: Sequence[TextRecord]) -> TextSet:
+def _set(
+    name: str, split: Split, classes: tuple[str, ...], records: Sequence[TextRecord], faults: Sequence[_Fault]
+) -> TextSet:
     own = [record for record in records if record.split == split]
     numbers = {label: number for number, label in enumerate(classes)}
     unknown = next((record for record in own if record.label not in numbers), None)
     if unknown is not None:
         raise DataError(f"{unknown.id}: label '{unknown.label}' does not occur in the training texts.")
     labels = [numbers[record.label] for record in own]
-    return TextSet(f"{name} {split}", classes, [r.id for r in own], labels, [r.text for r in own])
+    skipped = [fault.problem.id for fault in faults if fault.split == split]
+    return TextSet(f"{name} {split}", classes, [r.id for r in own], labels, [r.text for r in own], skipped)

@@ -20,6 +20,7 @@ class TextSet:
         ids: a stable name of each text: file and line.
         labels: class number of each text.
         texts: the texts.
+        skipped: names of the rows of this split that cannot be used, and are none of the texts.
 
     Example:
         >>> TextSet("films test", ("bad", "good"), ["test.tsv:1"], [1], ["a joy"]).counts()
@@ -33,9 +34,11 @@ class TextSet:
         ids: Sequence[str],
         labels: Sequence[int] | np.ndarray,
         texts: Sequence[str],
+        skipped: Sequence[str] = (),
     ) -> None:
         assert len(ids) == len(labels) == len(texts), (name, len(ids), len(labels), len(texts))
         self.name, self.classes, self.ids, self.texts = name, classes, tuple(ids), tuple(texts)
+        self.skipped = tuple(skipped)
         self.labels: Tensor = torch.as_tensor(np.asarray(labels, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -47,10 +50,10 @@ class TextSet:
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
     def take(self, chosen: Sequence[int] | np.ndarray, name: str | None = None) -> "TextSet":
-        """Return some of the texts as a set of its own."""
+        """Return some of the texts as a set of its own; what was skipped stays with it."""
         index = np.asarray(chosen, dtype=np.int64)
         ids, texts = ([values[number] for number in index] for values in (self.ids, self.texts))
-        return TextSet(name or self.name, self.classes, ids, self.labels.numpy()[index], texts)
+        return TextSet(name or self.name, self.classes, ids, self.labels.numpy()[index], texts, self.skipped)
 
 
 @dataclass
@@ -77,6 +80,12 @@ class TextSplits:
     def skipped(self) -> list[DataProblem]:
         """Rows that cannot be used, which are in no split."""
         return self.problems
+
+    def notes(self) -> list[str]:
+        """Return a sentence about what was left out."""
+        count = len(self.problems)
+        left = "row cannot be used and is" if count == 1 else "rows cannot be used and are"
+        return [f"{count:,} {left} left out, first {self.problems[0]}."] if count else []
 
     def require(self, split: str) -> TextSet:
         """Return a split.

@@ -10,6 +10,7 @@ from vitrail.tasks.classes.summary import arithmetic, evaluation_tables, summary
 from vitrail.tasks.confidence_interval import Rate
 from vitrail.tasks.formatting import duration, format_value
 from vitrail.tasks.results import ImageExample, MetricCard, ReportSection
+from vitrail.tasks.skipped import skipped_fact, skipped_sentence
 from vitrail.tasks.table import Table
 
 
@@ -35,6 +36,8 @@ class ClassEvaluation:
         precision: compute precision.
         form: `plain`, or `fast` if the optimized model of `vitrail.optimize` ran.
         speedup: speedup of the optimized model over the plain one, measured on the first few samples.
+        skipped: samples that could not be used.
+        skipped_names: the first of them.
     """
 
     task: ClassVar[str]
@@ -61,6 +64,8 @@ class ClassEvaluation:
     precision: str
     form: str = "plain"
     speedup: float | None = None
+    skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
     @property
     def throughput(self) -> float:
@@ -75,8 +80,9 @@ class ClassEvaluation:
         return figures | {"ece": self.calibration.ece, "brier": self.calibration.brier}
 
     def summary(self) -> str:
-        """Return the figures in a few sentences."""
-        return summary_text(self)
+        """Return the figures in a few sentences, and what was left out."""
+        noun = self.nouns.removesuffix("s")
+        return summary_text(self) + skipped_sentence(self.skipped, self.skipped_names, noun)
 
     def tables(self, rows: int) -> list[Table]:
         """Return the tables that the command prints: figures, classes, commonest mistakes."""
@@ -99,6 +105,7 @@ class ClassEvaluation:
         return {
             "data": self.data,
             self.unit: format_value(self.samples),
+            **skipped_fact(self.skipped, self.skipped_names),
             "device, precision": f"{self.device}, {arithmetic(self)}",
             "time": f"{duration(self.seconds)}, {self.throughput:,.0f} {self.unit} per second",
         }
@@ -132,6 +139,7 @@ class ClassEvaluation:
         values["classes"] = tuple(ClassFigures.from_dict(each) for each in values["classes"])
         values["confusion"] = tuple(tuple(row) for row in values["confusion"])
         values["calibration"] = Calibration.from_dict(values["calibration"])
+        values["skipped_names"] = tuple(values.get("skipped_names", ()))
         return values
 
 

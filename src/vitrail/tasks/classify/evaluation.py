@@ -10,7 +10,7 @@ from vitrail.tasks.classes.sections import render_section
 from vitrail.tasks.classes.summary import arithmetic
 from vitrail.tasks.formatting import duration, format_value, percent
 from vitrail.tasks.results import ImageExample, ReportSection
-from vitrail.tasks.skipped import skipped_fact, skipped_sentence
+from vitrail.tasks.skipped import skipped_fact
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,6 @@ class ClassificationEvaluation(ClassEvaluation):
         examples: correct predictions, one per class.
         images_per_second: throughput.
         image_size: side of the input images.
-        skipped: images that could not be read.
-        skipped_names: the first of them.
     """
 
     task: ClassVar[str] = "classify"
@@ -70,17 +68,11 @@ class ClassificationEvaluation(ClassEvaluation):
     examples: tuple[EvaluatedImage, ...]
     images_per_second: float
     image_size: int
-    skipped: int = 0
-    skipped_names: tuple[str, ...] = ()
 
     @property
     def throughput(self) -> float:
         """Images per second."""
         return self.images_per_second
-
-    def summary(self) -> str:
-        """Return the figures in a few sentences, and what was left out."""
-        return super().summary() + skipped_sentence(self.skipped, self.skipped_names)
 
     def sections(self) -> list[ReportSection]:
         """Return the sections of the report: confusion, classes, calibration, errors."""
@@ -107,7 +99,6 @@ class ClassificationEvaluation(ClassEvaluation):
     def from_dict(cls, values: dict[str, Any]) -> "ClassificationEvaluation":
         """Build from the dict of `to_dict`."""
         values = cls.fields_from(values)
-        values["skipped_names"] = tuple(values.get("skipped_names", ()))
         values |= {
             key: tuple(EvaluatedImage(**_renamed(each)) for each in values[key]) for key in ("errors", "examples")
         }

@@ -23,6 +23,7 @@ from vitrail.tasks.padded_texts import PaddedTexts, TextAnswers
 from vitrail.tasks.results import Notify, Progress, ReportSection
 from vitrail.tasks.sentiment.options import EvaluateOptions
 from vitrail.tasks.sentiment.word_effects import WordEffect, word_effects
+from vitrail.tasks.skipped import skipped_fields
 from vitrail.tasks.text_inputs import encode_texts, most_tokens, need_vocabulary
 from vitrail.text.vocabulary import clean
 
@@ -150,6 +151,7 @@ def evaluate_sentiment(
         errors=tuple(_worst(model, texts, names, labels, nlargest(options.worst, wrong), longest)),
         truncated=sum(map(bool, encoded.truncated)),
         longest=longest,
+        **skipped_fields(texts.skipped),
     )
 
 

@@ -1,7 +1,7 @@
 """Sentence classification as a task."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from vitrail.data.text_tables import open_texts
 from vitrail.data.texts import TextSet, TextSplits
@@ -36,13 +36,17 @@ class SentimentTask:
             raise VitrailError("Nothing to learn from. Give a folder with train.tsv, or a table with text and label.")
         return open_texts(spec, val_share, bad)
 
-    def open_split(self, spec: str, split: str) -> TextSet:
+    def open_evaluation(self, spec: str, split: str, options: EvaluateOptions) -> TextSet:
+        """Open the split that is evaluated; with `bad="skip"` without the rows that cannot be used."""
+        return self.open_split(spec, split, options.bad)
+
+    def open_split(self, spec: str, split: str, bad: Literal["fail", "skip"] = "fail") -> TextSet:
         """Open one split of them; `all` is a table without splits."""
         if split in ("train", "val", "test"):
-            return open_texts(spec).require(split)
+            return open_texts(spec, bad=bad).require(split)
         if split != "all":
             raise unknown("split", split, ("train", "val", "test", "all"))
-        found = dict(open_texts(spec, val_share=0.0))
+        found = dict(open_texts(spec, val_share=0.0, bad=bad))
         if len(found) > 1:
             raise VitrailError(f"{spec} is split into {', '.join(found)}. Evaluate one of them: --split test.")
         return next(iter(found.values()))
