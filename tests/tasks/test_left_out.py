@@ -84,8 +84,13 @@ def labels(folder: Path) -> Case:
         rows.append(f"{i}.png,{'red' if i % 2 else 'blue'},{'val' if i % 4 == 0 else 'train'}")
     for i in (1, 4):
         (folder / f"{i}.png").write_bytes(BROKEN)
+    rows += ["2.png,red,val", ",red,val"]  # named before, and without a path
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
-    return Case(str(folder / "labels.csv"), {"model": "vit_tiny_patch16_224", **SMALL}, {"1.png", "4.png"})
+    return Case(
+        str(folder / "labels.csv"),
+        {"model": "vit_tiny_patch16_224", **SMALL},
+        {"1.png", "4.png", "labels.csv row 18", "labels.csv row 19"},
+    )
 
 
 def masks(folder: Path) -> Case:
@@ -200,9 +205,9 @@ def test_a_split_that_is_held_out_keeps_what_was_skipped(tmp_path: Path) -> None
 def test_an_evaluation_that_stops_at_one_names_the_remedy(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(case.run), case.data, "--split", case.split]) == 3
     error = capsys.readouterr().err
-    assert any(f"{name}: not an image in a format that is read" in error for name in case.names)
+    assert any(f"{name}: " in error for name in case.names)
     assert re.search("or leave (it|them) out: --bad skip", error)
-    with pytest.raises(DataError, match=r'bad="skip"'):
+    with pytest.raises(DataError, match=r"bad.+skip"):
         vitrail.evaluate(case.run, case.data, split=case.split, device="cpu")
 
 

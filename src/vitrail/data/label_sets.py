@@ -31,11 +31,20 @@ class LabelSet(ImageSet):
         ids: a stable name of each image.
         targets: `(n, K)`, 1 if the image has the label.
         store: location of the images.
+        skipped: names of the rows of this split that cannot be used, and are none of the images.
     """
 
-    def __init__(self, name: str, classes: tuple[str, ...], ids: Sequence[str], targets: Tensor, store: Store):
+    def __init__(
+        self,
+        name: str,
+        classes: tuple[str, ...],
+        ids: Sequence[str],
+        targets: Tensor,
+        store: Store,
+        skipped: Sequence[str] = (),
+    ):
         super().__init__(name, classes, ids, np.zeros(len(ids), dtype=np.int64), store)
-        self.targets = targets
+        self.targets, self.skipped = targets, tuple(skipped)
 
     def counts(self) -> dict[str, int]:
         """Return the number of images with each label."""
@@ -46,10 +55,10 @@ class LabelSet(ImageSet):
         return f"{super().digest()}-{hash_of(self.targets)}"
 
     def take(self, chosen: Sequence[int] | np.ndarray, name: str | None = None) -> "LabelSet":
-        """Return some of the images as a set of its own."""
+        """Return some of the images as a set of its own; what was skipped stays with it."""
         index = np.asarray(chosen, dtype=np.int64)
-        ids = [self.ids[number] for number in index]
-        return LabelSet(name or self.name, self.classes, ids, self.targets[index], self.store.take(index))
+        ids, store = [self.ids[number] for number in index], self.store.take(index)
+        return LabelSet(name or self.name, self.classes, ids, self.targets[index], store, self.skipped)
 
 
 def hash_of(targets: Tensor) -> str:
@@ -94,9 +103,11 @@ def open_label_sets(spec: str, val_share: float = 0.1, bad: str = "fail") -> Spl
     split = columns.get("split")
     body = [row for _, row in rows]
     sets, classes = _labels(body, names, columns, [image, split], path)
-    found, problems = _read(body, sets, image, split, path)
+    found, faults = _read(body, sets, image, split, path)
+    problems = [problem for _, problem in faults]
     if problems and bad == "fail":
-        raise DataError("\n".join([f"{printable(path.name)} cannot be used as it is:", *map(str, problems[:3])]))
+        lines = [f"{printable(path.name)} cannot be used as it is:", *map(str, problems[:3])]
+        raise DataError("\n".join([*lines, "Correct the rows, or leave them out: --bad skip"]))
     numbers = {name: number for number, name in enumerate(classes)}
     data = Splits(printable(path.name), classes, skipped=problems)
     for part, entries in found.items():
@@ -104,7 +115,8 @@ def open_label_sets(spec: str, val_share: float = 0.1, bad: str = "fail") -> Spl
         for row, (_, labels, _) in enumerate(entries):
             targets[row, [numbers[label] for label in labels]] = 1.0
         store = Files([place for _, _, place in entries])
-        setattr(data, part, LabelSet(f"{data.name} {part}", classes, [one for one, _, _ in entries], targets, store))
+        ids, skipped = [one for one, _, _ in entries], [problem.id for own, problem in faults if own == part]
+        setattr(data, part, LabelSet(f"{data.name} {part}", classes, ids, targets, store, skipped))
     if data.train is not None and data.val is None and val_share:
         data.train, data.val = hold_out(data.train, val_share, "val")
     return data
@@ -112,22 +124,22 @@ def open_label_sets(spec: str, val_share: float = 0.1, bad: str = "fail") -> Spl
 
 def _read(
     body: list[dict[str, Any]], sets: list[list[str]], image: str, split: str | None, path: Path
-) -> tuple[dict[str, list[tuple[str, list[str], Path]]], list[DataProblem]]:
-    """Return the images of each split with their labels, and the rows that cannot be used."""
+) -> tuple[dict[str, list[tuple[str, list[str], Path]]], list[tuple[str | None, DataProblem]]]:
+    """Return the images of each split with their labels, and the unusable rows with their split, if it is known."""
     found: dict[str, list[tuple[str, list[str], Path]]] = {}
-    problems, seen = [], set[str]()
+    faults, seen = list[tuple[str | None, DataProblem]](), set[str]()
     for number, (row, labels) in enumerate(zip(body, sets, strict=True), start=2):
         name, part = str(row.get(image) or "").strip(), str((split and row.get(split)) or "train").strip().lower()
         where = f"{printable(path.name)} row {number}"
         if not name or part not in SPLIT_NAMES:
             reason = f"split '{part}' is not one of train, val, test" if name else "no path in this row"
-            problems.append(DataProblem(where, reason, "row"))
+            faults.append((SPLIT_NAMES.get(part), DataProblem(where, reason, "row")))
         elif name in seen:
-            problems.append(DataProblem(where, f"{printable(name)} was named before", "twice"))
+            faults.append((SPLIT_NAMES[part], DataProblem(where, f"{printable(name)} was named before", "twice")))
         else:
             seen.add(name)
             found.setdefault(SPLIT_NAMES[part], []).append((printable(name), labels, path.parent / name))
-    return found, problems
+    return found, faults
 
 
 def _labels(

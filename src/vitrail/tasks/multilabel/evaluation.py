@@ -146,7 +146,7 @@ def evaluate_labels(
     truth = _match(images, names)
     rows: list[Tensor] = []
     numbers: list[int] = []
-    skipped: list[str] = []
+    skipped = list(images.skipped)
     with inference_mode_for(model) as device:
         prepare = EvalTransform(model.preprocess, best_pixels(len(images)))
         for index, pixels in _batches(prepare, images, options.batch, options.bad, skipped):

@@ -1,7 +1,7 @@
 """Multi-label classification as a task."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from vitrail.data.datasets import Splits
 from vitrail.data.label_sets import LabelSet, open_label_sets
@@ -35,13 +35,17 @@ class MultilabelTask:
             raise VitrailError("Nothing to learn from. Give a table: vitrail train labels.csv --task multilabel")
         return open_label_sets(spec, val_share, bad)
 
-    def open_split(self, spec: str, split: str) -> LabelSet:
+    def open_evaluation(self, spec: str, split: str, options: EvaluateOptions) -> LabelSet:
+        """Open the split that is evaluated; with `bad="skip"` without the rows that cannot be used."""
+        return self.open_split(spec, split, options.bad)
+
+    def open_split(self, spec: str, split: str, bad: Literal["fail", "skip"] = "fail") -> LabelSet:
         """Open one split of it; `all` is a table without splits."""
         if split in ("train", "val", "test"):
-            return open_label_sets(spec).require(split)  # pyright: ignore[reportReturnType, reportArgumentType]
+            return open_label_sets(spec, bad=bad).require(split)  # pyright: ignore[reportReturnType, reportArgumentType]
         if split != "all":
             raise unknown("split", split, ("train", "val", "test", "all"))
-        found = dict(open_label_sets(spec, val_share=0.0))
+        found = dict(open_label_sets(spec, val_share=0.0, bad=bad))
         if len(found) > 1:
             raise VitrailError(f"{spec} is split into {', '.join(found)}. Evaluate one of them: --split test.")
         return next(iter(found.values()))  # pyright: ignore[reportReturnType]
