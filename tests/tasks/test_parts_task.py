@@ -1,6 +1,7 @@
 """Parts of point clouds from files to report: figures against a loop, training, results, bad input."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ def test_the_evaluation_survives_a_file(run: Path, data: Path) -> None:
     again: Any = vitrail.evaluate(run, data, split="val", batch=1)
     assert again.miou == found.miou and [each.id for each in again.worst] == [each.id for each in found.worst]
     assert "mean IoU" in found.summary() and len(found.tables(9)) == 2
+
+
+def test_a_broken_file_is_counted_and_named(run: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "val")
+    (tmp_path / "val" / "lamp" / "03.npz").write_bytes(b"PK")
+    found: Any = vitrail.evaluate(run, tmp_path, split="val", bad="skip")
+    assert (found.samples, found.skipped_names) == (23, ("val/lamp/03.npz",))
+    assert found.summary().endswith(" 1 cloud cannot be used and is left out: val/lamp/03.npz.")
+    assert found.facts()["left out"] == "1 unusable: val/lamp/03.npz"
+    assert find_task("parts").read_evaluation(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_prediction_gives_a_part_for_each_point(run: Path, data: Path, tmp_path: Path) -> None:

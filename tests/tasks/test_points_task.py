@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,25 @@ def test_a_point_transformer_trains_and_its_picks_are_drawn(data: Path, tmp_path
     assert plain.tobytes() != picked.tobytes()
 
 
+def test_broken_files_are_counted_and_named(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("sphere", "lamp"):
+        shutil.copytree(data / "test" / name, tmp_path / "test" / name)
+    (tmp_path / "test" / "lamp" / "15.off").write_bytes(b"OFF\n9 9 9\n")
+    assert main(["evaluate", str(run), str(tmp_path)]) == 3
+    assert "test/lamp/15.off: declares 9 points" in (error := capsys.readouterr().err) and "--bad skip" in error
+    assert main(["evaluate", str(run), str(tmp_path), "--bad", "skip", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"], found["skipped"], found["skipped_names"]) == (5, 1, ["test/lamp/15.off"])
+    result = vitrail.evaluate(run, str(tmp_path), bad="skip")
+    assert result.summary().endswith(" 1 cloud cannot be used and is left out: test/lamp/15.off.")
+    for path in (tmp_path / "test").rglob("*.off"):
+        path.write_bytes(b"OFF\n9 9 9\n")
+    with pytest.raises(DataError, match="Not one cloud"):
+        vitrail.evaluate(run, str(tmp_path), bad="skip")
+
+
 def test_broken_files_are_listed_before_training(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for path in data.rglob("*.off"):
         target = tmp_path / path.relative_to(data)
@@ -196,7 +216,9 @@ def test_broken_files_are_listed_before_training(data: Path, tmp_path: Path, cap
         == 3
     )
     assert "train/lamp/00.off: declares 9 points" in capsys.readouterr().err
-    assert len(find_task("points").open(str(tmp_path), 0.1, "skip").require("test")) == 6
+    opened = find_task("points").open(str(tmp_path), 0.1, "skip")
+    assert len(opened.require("test")) == 6 and [each.id for each in opened.skipped] == ["train/lamp/00.off"]
+    assert "1 file cannot be used and is left out, first train/lamp/00.off" in opened.notes()[0]
 
 
 def test_sampling_is_a_function_of_cloud_and_number() -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TypedDict
 
 from vitrail.data.image_io import ImageDecodeError
+from vitrail.data.points.cloud import PointFileError
 from vitrail.errors import DataError
 
 NAMED = 5
@@ -20,13 +21,13 @@ class SkippedFields(TypedDict):
 
 @contextmanager
 def skip_hint(bad: str) -> Iterator[None]:
-    """Add to the error of an unreadable image how to leave it out.
+    """Add to the error of an unreadable image or cloud how to leave it out.
 
     Args:
-        bad: policy for unreadable images, `fail` or `skip`.
+        bad: policy for unreadable samples, `fail` or `skip`.
 
     Raises:
-        DataError: an image cannot be read.
+        DataError: a sample cannot be read.
 
     Example:
         >>> with skip_hint("fail"):
@@ -38,7 +39,7 @@ def skip_hint(bad: str) -> Iterator[None]:
     """
     try:
         yield
-    except ImageDecodeError as error:
+    except (ImageDecodeError, PointFileError) as error:
         if bad != "fail":
             raise
         cure = 'Mend it (`vitrail data check DATA` lists everything), or leave it out: --bad skip (bad="skip").'

@@ -49,6 +49,17 @@ class PointSplits:
             if split in self.sets:
                 yield split, self.sets[split]
 
+    @property
+    def skipped(self) -> list[DataProblem]:
+        """Files that cannot be read; under `bad="skip"` of a task they are in no split."""
+        return self.problems
+
+    def notes(self) -> list[str]:
+        """Return a sentence about what was left out."""
+        count = len(self.problems)
+        left = "file cannot be used and is" if count == 1 else "files cannot be used and are"
+        return [f"{count:,} {left} left out, first {self.problems[0]}."] if count else []
+
     def require(self, split: Split) -> PointCloudSet:
         """Return a split; the error names the existing ones."""
         if split not in self.sets:
@@ -94,7 +105,7 @@ def open_points(spec: str, val_share: float = 0.1, bad: str = "fail") -> PointSp
         )
     data = PointSplits(name, classes, found, problems)
     if bad == "list":
-        data.problems += _unreadable(data)
+        data.problems += [fault for _, clouds in data for fault in clouds.faults()]
     elif problems:
         lines = [f"  {problem}" for problem in problems[:3]]
         raise DataError("\n".join([f"{name} cannot be used ({len(problems)} problems):", *lines]))
@@ -159,15 +170,3 @@ def _sets(name: str, records: dict[str, list[CloudRecord]]) -> dict[Split, Point
             ids, sources = [record.id for record in known], [record.source for record in known]
             found[split] = PointCloudSet(f"{name} {split}", classes, ids, labels, sources)
     return found
-
-
-def _unreadable(data: PointSplits) -> list[DataProblem]:
-    """Read every cloud, and list those that cannot be read."""
-    problems = []
-    for _, clouds in data:
-        for number in range(len(clouds)):
-            try:
-                clouds.sources[number].read()
-            except PointFileError as error:
-                problems.append(DataProblem(clouds.ids[number], error.reason, error.kind))
-    return problems

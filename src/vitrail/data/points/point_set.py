@@ -1,16 +1,18 @@
 """A set of clouds with labels, wherever they are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
 import torch
 
-from vitrail.data.points.cloud import Cloud
+from vitrail.data.index import DataProblem
+from vitrail.data.points.cloud import Cloud, PointFileError
 from vitrail.data.points.reading import read_cloud
 from vitrail.data.points.shapes import SHAPES, varied
 from vitrail.data.points.voxels import VoxelRows
+from vitrail.errors import DataError
 
 
 class CloudSource(Protocol):
@@ -63,6 +65,7 @@ class PointCloudSet:
         ids: a stable name of each cloud.
         labels: class number of each cloud.
         sources: where each cloud is read from.
+        skipped: names of clouds of this split that cannot be read, and are none of it.
     """
 
     budget = 512 * 2**20
@@ -75,8 +78,10 @@ class PointCloudSet:
         ids: Sequence[str],
         labels: Sequence[int] | np.ndarray,
         sources: Sequence[CloudSource],
+        skipped: Sequence[str] = (),
     ) -> None:
         self.name, self.classes, self.ids, self.sources = name, classes, tuple(ids), list(sources)
+        self.skipped = tuple(skipped)
         self.labels = torch.as_tensor(np.asarray(labels, dtype=np.int64))
         self._kept: dict[int, Cloud] = {}
         self._bytes = 0
@@ -107,4 +112,28 @@ class PointCloudSet:
         """Return some of the clouds as a set of its own."""
         index = np.asarray(chosen, dtype=np.int64)
         ids, sources = [self.ids[number] for number in index], [self.sources[number] for number in index]
-        return type(self)(name or self.name, self.classes, ids, self.labels.numpy()[index], sources)
+        return type(self)(name or self.name, self.classes, ids, self.labels.numpy()[index], sources, self.skipped)
+
+    def faults(self) -> list[DataProblem]:
+        """Read every cloud, and return those that cannot be read."""
+        problems = []
+        for name, source in zip(self.ids, self.sources, strict=True):
+            try:
+                source.read()
+            except PointFileError as error:
+                problems.append(DataProblem(name, error.reason, error.kind))
+        return problems
+
+    def without(self, names: Container[str]) -> Self:
+        """Return the other clouds as a set of its own, which names those in `skipped`.
+
+        Raises:
+            DataError: there are no others.
+        """
+        if all(name in names for name in self.ids):
+            raise DataError(
+                f"Not one cloud of {self.name} can be read. See why: vitrail data check FOLDER --task points"
+            )
+        kept = self.take([number for number, name in enumerate(self.ids) if name not in names])
+        kept.skipped = (*self.skipped, *(name for name in self.ids if name in names))
+        return kept

@@ -23,6 +23,7 @@ from vitrail.tasks.parts.predictor import need_part_model
 from vitrail.tasks.parts.training import PartLoader
 from vitrail.tasks.points.drawing import COLORS
 from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSection
+from vitrail.tasks.skipped import skipped_fact, skipped_fields, skipped_sentence
 from vitrail.tasks.table import Table
 
 _SHOWN = 512
@@ -66,6 +67,8 @@ class PartEvaluation:
         worst: clouds with the most wrong points, worst first.
         seconds: wall time.
         device: device of the model.
+        skipped: clouds that could not be read.
+        skipped_names: the first of them.
     """
 
     model: str
@@ -81,6 +84,8 @@ class PartEvaluation:
     worst: list[EvaluatedParts]
     seconds: float
     device: str
+    skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, float]:
         """Return loss and headline figures by name."""
@@ -91,6 +96,7 @@ class PartEvaluation:
         return (
             f"Of the points of {self.samples:,} clouds in {self.data}, {percent(self.accuracy)} have the right part;"
             f" the mean IoU of the parts is {percent(self.miou)}."
+            f"{skipped_sentence(self.skipped, self.skipped_names, 'cloud')}"
         )
 
     def tables(self, rows: int) -> list[Table]:
@@ -123,17 +129,22 @@ class PartEvaluation:
     def facts(self) -> dict[str, str]:
         """Return the settings of the evaluation."""
         speed = f"{duration(self.seconds)}, {self.samples / self.seconds:,.0f} clouds per second"
-        return {"data": self.data, "clouds": f"{self.samples:,}", "points": f"{self.points:,}", "time": speed}
+        left_out = skipped_fact(self.skipped, self.skipped_names)
+        counts = {"clouds": f"{self.samples:,}", **left_out, "points": f"{self.points:,}"}
+        return {"data": self.data, **counts, "time": speed}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
-        return {"format_version": 1, "task": "parts", **asdict(self)}
+        names = list(self.skipped_names)
+        return {"format_version": 1, "task": "parts", **asdict(self), "skipped_names": names}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "PartEvaluation":
         """Build from the dict of `to_dict`."""
         values = {key: value for key, value in values.items() if key not in ("format_version", "task")}
-        return cls(**{**values, "worst": [EvaluatedParts(**each) for each in values["worst"]]})
+        names = tuple(values.get("skipped_names", ()))
+        worst = [EvaluatedParts(**each) for each in values["worst"]]
+        return cls(**{**values, "worst": worst, "skipped_names": names})
 
 
 def evaluate_parts(
@@ -178,6 +189,7 @@ def evaluate_parts(
         worst=kept,
         seconds=perf_counter() - started,
         device=str(device),
+        **skipped_fields(clouds.skipped),
     )
 
 

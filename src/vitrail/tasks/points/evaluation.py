@@ -26,6 +26,7 @@ from vitrail.tasks.points.options import EvaluateOptions
 from vitrail.tasks.points.predictor import need_point_model, picked
 from vitrail.tasks.points.sampling import sampled, still
 from vitrail.tasks.results import Progress, ReportSection
+from vitrail.tasks.skipped import skipped_fields
 
 _SHOWN = 768
 """Most points of a cloud in the report; all picks are among them."""
@@ -140,6 +141,7 @@ def evaluate_points(
         errors=_kept(model, clouds, scores, names, _worst(scores, options.worst)),
         examples=_kept(model, clouds, scores, names, _first_of_each(scores)),
         points=model.sampling.points,
+        **skipped_fields(clouds.skipped),
         mean_class=float(np.mean([each.recall.value or 0.0 for each in found["classes"] if each.support])),
     )
 

@@ -42,14 +42,17 @@ class PointsTask:
         faults = {problem.id: problem for problem in data.problems}
         if faults and (bad == "fail" or any(problem.kind == "classes" for problem in data.problems)):
             lines = [f"  {fault}" for fault in list(faults.values())[:3]]
-            more = [f"See all: vitrail data check --task points {spec}"]
+            more = [f"See all: vitrail data check --task points {spec}", "Mend them, or leave them out: --bad skip"]
             raise DataError(
                 "\n".join([f"{data.name} cannot be used as it is ({len(faults)} problems):", *lines, *more])
             )
-        for split, clouds in list(data):
-            good = [number for number, name in enumerate(clouds.ids) if name not in faults]
-            data.sets[split] = clouds.take(good)
+        data.sets = {split: clouds.without(faults) for split, clouds in data}
         return data
+
+    def open_evaluation(self, spec: str, split: str, options: EvaluateOptions) -> PointCloudSet:
+        """Open the split that is evaluated; with `bad="skip"` every file is read once, to leave out broken ones."""
+        clouds = self.open_split(spec, split)
+        return clouds if options.bad == "fail" else clouds.without({fault.id for fault in clouds.faults()})
 
     def open_split(self, spec: str, split: str) -> PointCloudSet:
         """Open one split of them; `all` is a data set without splits."""
