@@ -15,12 +15,14 @@ from vitrail.data.boxes.open import open_boxes
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
 from vitrail.tasks.detect.average_precision import BINS, Histograms, match
-from vitrail.tasks.detect.batches import BoxBatch
+from vitrail.tasks.detect.batches import BoxBatch, BoxSample, collate
 from vitrail.tasks.detect.coco_eval import coco_figures, coco_results, ground_truth
+from vitrail.tasks.detect.training import DetectionTraining
 from vitrail.weights.load import load_weights
 
 TINY = {"backbone": "vit_tiny_patch16_224", "channels": 16, "hidden": 16, "image_size": 64, "num_classes": 2}
 TINY_VIT = {"dim": 16, "depth": 1, "num_heads": 2, "patch_size": 8}
+SIDES = [(64, 40), (40, 64), (30, 64), (64, 64)]
 SETTINGS = ["channels=16", "hidden=32", "dim=16", "depth=1", "num_heads=2", "patch_size=8"]
 
 
@@ -162,6 +164,44 @@ def test_micro_batches_hold_the_objects_of_their_images():
     assert [share for share, _ in parts] == [2 / 3, 1 / 3]
     assert [part.labels.tolist() for _, part in parts] == [[0, 1], [2]]
     assert len(batch.placeholder().targets().boxes[0]) == 0
+
+
+def test_a_batch_is_cut_by_padded_size():
+    sizes = torch.tensor([[40, 60], [33, 64], [20, 20], [64, 10]])
+    batch = BoxBatch(
+        torch.arange(4.0)[:, None, None, None].expand(4, 1, 64, 64),
+        sizes,
+        torch.arange(16.0).reshape(4, 4),
+        torch.tensor([0, 1, 1, 3]),
+        torch.zeros(4, dtype=torch.bool),
+        torch.tensor([1, 2, 0, 1]),
+        torch.zeros(4, 64, 64, dtype=torch.uint8),
+        torch.arange(4),
+    )
+    parts = batch.by_padded_size()
+    assert [(rows, tuple(part.images.shape[2:]), part.labels.tolist()) for rows, part in parts] == [
+        ([0, 1], (64, 64), [0, 1, 1]),
+        ([2], (32, 32), []),
+        ([3], (64, 32), [3]),
+    ]
+    for rows, part in parts:
+        assert part.index.tolist() == rows and part.masks.shape[1:] == part.images.shape[2:]
+        assert torch.equal(part.sizes, sizes[rows]) and part.images[:, 0, 0, 0].tolist() == rows
+
+
+def test_validation_does_not_depend_on_the_other_images_of_a_batch():
+    """With global attention, padding that a wider image causes changed the boxes of the others."""
+    torch.manual_seed(0)
+    model = create_model("faster_rcnn", **TINY, backbone_config=TINY_VIT).eval()
+    training = object.__new__(DetectionTraining)
+    pixels = [np.random.default_rng(i).integers(0, 256, (*size, 3), np.uint8) for i, size in enumerate(SIDES)]
+    samples = [BoxSample(x, np.array([[1.0, 2, 20, 25]]), np.array([0]), np.array([False]), None, 0) for x in pixels]
+    with torch.no_grad():
+        together = training.forward(model, collate(samples, model.preprocess))
+        alone = [training.forward(model, collate([sample], model.preprocess)) for sample in samples]
+    assert any(len(each.boxes) for each in together.found)
+    for found, each in zip(together.found, alone, strict=True):
+        torch.testing.assert_close(found.boxes, each.found[0].boxes, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn", "mask_rcnn"])

@@ -74,6 +74,25 @@ class BoxBatch(NamedTuple):
             parts.append(((b - a) / len(self.images), type(self)(self.images[a:b], self.sizes[a:b], *whole)))
         return parts
 
+    def by_padded_size(self) -> list[tuple[list[int], Self]]:
+        """Return a batch of the images of each padded size, with their rows in this one.
+
+        In a batch of one size an image has no padding that others cause: the results of global attention and of
+        positions that are resized to the map would change with it.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for row, size in enumerate(self.image_sizes):
+            groups.setdefault(tuple(-(-side // DIVISOR) * DIVISOR for side in size), []).append(row)
+        owners = torch.arange(len(self.counts), device=self.counts.device).repeat_interleave(self.counts)
+        parts = []
+        for (tall, wide), rows in groups.items():
+            own = torch.isin(owners, torch.tensor(rows, device=owners.device))
+            objects = (self.boxes[own], self.labels[own], self.ignore[own], self.counts[rows])
+            masks = self.masks[own, :tall, :wide] if len(self.masks) else self.masks[:, :tall, :wide]
+            images = self.images[rows, :, :tall, :wide]
+            parts.append((rows, type(self)(images, self.sizes[rows], *objects, masks, self.index[rows])))
+        return parts
+
     def placeholder(self) -> Self:
         """Return one black image without objects."""
         whole = self.images.shape[-2:]

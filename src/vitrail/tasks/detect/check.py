@@ -1,6 +1,8 @@
 """Faults of images with boxes, found before a training."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -10,10 +12,17 @@ from vitrail.errors import DataError
 from vitrail.tasks.findings import Findings
 
 
+@dataclass(frozen=True)
 class BoxCheck(Findings):
-    """Faults of a data set of images with boxes; `bad` are images, each a `DataProblem`."""
+    """Faults of a data set of images with boxes.
 
-    bad: Sequence[DataProblem]
+    Args:
+        bad: unusable images.
+        files: their files: names begin again in each folder of a split.
+    """
+
+    bad: Sequence[DataProblem] = ()
+    files: frozenset[Path] = frozenset()
 
     def require_good(self) -> None:
         """Raise an error if there is an unusable image.
@@ -29,9 +38,8 @@ class BoxCheck(Findings):
 
     def without_bad(self, splits: BoxSplits) -> BoxSplits:
         """Return the splits without the unusable images."""
-        bad = {each.id for each in self.bad}
         parts = {
-            name: part.take([i for i, record in enumerate(part.records) if record.id not in bad], part.name)
+            name: part.take([i for i, each in enumerate(part.records) if each.path not in self.files], part.name)
             for name, part in splits
         }
         return BoxSplits(splits.name, splits.classes, parts, self.bad)
@@ -44,12 +52,13 @@ def check_boxes(splits: BoxSplits, read: bool = False) -> BoxCheck:
         splits: the data set.
         read: decode every image too, which takes longer.
     """
-    bad, warnings = [], []
+    bad, files, warnings = list[DataProblem](), list[Path](), list[str]()
     for _, part in splits:
-        for number in range(len(part)):
+        for number, record in enumerate(part.records):
             reasons = _problems(part, number, read)
             if reasons:
-                bad.append(DataProblem(part.records[number].id, "; ".join(reasons), "boxes"))
+                bad.append(DataProblem(record.id, "; ".join(reasons), "boxes"))
+                files.append(record.path)
     train = splits.parts.get("train")
     for name, part in splits:
         counts = part.counts()
@@ -61,11 +70,16 @@ def check_boxes(splits: BoxSplits, read: bool = False) -> BoxCheck:
                 f"{without} of {len(part)} images of {part.name} have no object; they teach the background."
             )
         if name != "train" and train is not None:
-            both = set(train.ids) & set(part.ids)
+            both = _files(train) & _files(part)
             if both:
-                warnings.append(f"{len(both)} images are in train and in {name}, first {min(both)}.")
+                warnings.append(f"{len(both)} images are in train and in {name}, first {min(both).name}.")
     counts = [f"{part.name}: {len(part):,} images, {objects(part)}" for _, part in splits]
-    return BoxCheck(bad, warnings, counts)
+    return BoxCheck(bad, warnings, counts, frozenset(files))
+
+
+def _files(part: BoxSet) -> set[Path]:
+    """Return the files of the images."""
+    return {record.path.resolve() for record in part.records}
 
 
 def objects(part: BoxSet) -> str:

@@ -9,6 +9,7 @@ from vitrail.data.boxes.dataset import BoxSplits
 from vitrail.data.sampler import ResumableSampler
 from vitrail.errors import VitrailError
 from vitrail.models import create_model, find
+from vitrail.parts.detection.boxes import Boxes
 from vitrail.parts.detection.detector import Detector, total
 from vitrail.parts.model import Model
 from vitrail.tasks.dense_model import dense_model
@@ -67,13 +68,22 @@ class DetectionTraining:
     def forward(self, model: Model, batch: BoxBatch) -> Outputs:
         """Return the losses, and in evaluation the detections.
 
-        Anchors of a validation are drawn from a generator of its own, so that it does not change the training.
+        In evaluation images of one padded size share a pass, as in `evaluate_detector`. Anchors are drawn from a
+        generator of its own, so that a validation does not change the training.
         """
         if model.training:
             return Outputs(model(batch.images, batch.image_sizes, batch.targets()), [])
-        with torch.random.fork_rng(devices=[batch.images.device] if batch.images.is_cuda else []):
-            torch.manual_seed(0)
-            return Outputs(*model(batch.images, batch.image_sizes, batch.targets()))
+        losses: dict[str, Tensor] = {}
+        found: dict[int, Boxes] = {}
+        for rows, part in batch.by_padded_size():
+            with torch.random.fork_rng(devices=[part.images.device] if part.images.is_cuda else []):
+                torch.manual_seed(0)
+                own, boxes = model(part.images, part.image_sizes, part.targets())
+            found.update(zip(rows, boxes, strict=True))
+            for name, loss in own.items():
+                share = loss * (len(rows) / len(batch.images))
+                losses[name] = losses[name] + share if name in losses else share
+        return Outputs(losses, [found[row] for row in sorted(found)])
 
     def loss(self, outputs: Outputs, batch: BoxBatch) -> Tensor:
         """Return the sum of the losses."""
