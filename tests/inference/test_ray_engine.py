@@ -14,8 +14,10 @@ from torch import nn
 
 import vitrail
 from vitrail.cli import main
+from vitrail.errors import DataError, ResourceError, VitrailError
 from vitrail.inference import ray_engine
-from vitrail.inference.ray_engine import RayJob, RayPredictor, _from_text, _row
+from vitrail.inference.image_tables import TablePart, read_part, table_files, table_parts
+from vitrail.inference.ray_engine import RayJob, RayPredictor, RemoteResult, _from_text, _rows
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,27 @@ def encoded(grey: int) -> bytes:
     return buffer.getvalue()
 
 
+def write_table(path: Path, **columns: object) -> str:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table(columns), path, row_group_size=3)
+    return str(path)
+
+
+def images_of_hugging_face(*cells: object) -> object:
+    arrow = pytest.importorskip("pyarrow")
+    return arrow.array(cells, type=arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())]))
+
+
+def run_here(job: RayJob, tables: list[str]) -> list[RemoteResult]:
+    """Return the results of tables by the functions that Ray calls, in this process."""
+    worker, results = RayPredictor(job), []
+    for part in table_parts(table_files(tables)):
+        rows = list(_rows(part._asdict()))
+        block = {key: np.array([row[key] for row in rows], dtype=object) for key in rows[0]}
+        results += map(_from_text, worker(block)["result"])
+    return results
+
+
 def test_a_worker_predicts_paths_and_bytes_as_this_process_does(saved: str, folder: Path) -> None:
     worker = RayPredictor(RayJob(saved, None, "cpu", {"top": 2}))
     names = [str(folder / "a" / "0.png"), str(folder / "a" / "broken.png")]
@@ -36,9 +59,8 @@ def test_a_worker_predicts_paths_and_bytes_as_this_process_does(saved: str, fold
     [local] = vitrail.predict(saved, names[0], top=2)
     assert good.to_dict() == local.to_dict() and good.cells() == local.cells() and str(good) == str(local)
     assert bad.error and good.renamed("x").to_dict()["path"] == "x"
-    data = np.array([encoded(20), b"nothing"], dtype=object)
-    held, lost = (_from_text(text) for text in worker({"name": np.array(["one", "two"]), "data": data})["result"])
-    assert held.path == "one" and held.error is None and lost.error
+    [gone] = worker({"name": np.array([str(folder / "gone.png")])})["result"]
+    assert "no image at" in str(_from_text(gone).error)
 
 
 def test_the_command_writes_what_the_local_engine_writes(
@@ -61,11 +83,84 @@ def test_the_command_writes_what_the_local_engine_writes(
     assert main(["predict", saved, "camera:0", "--engine", "ray"]) == 2
 
 
-def test_rows_of_hugging_face_have_name_and_bytes() -> None:
-    row = _row({"image": {"bytes": b"x", "path": "a.png"}}, "image", None, "t")
-    assert row == {"name": "a.png", "data": b"x"}
-    with pytest.raises(vitrail.errors.VitrailError, match="without a name"):
-        _row({"bytes": b"x"}, "bytes", None, "t")
+def test_rows_of_hugging_face_without_path_or_image(saved: str, tmp_path: Path) -> None:
+    cells = [
+        {"bytes": encoded(10), "path": "a.png"},
+        {"bytes": encoded(90), "path": None},
+        {"bytes": b"bad", "path": "bad.png"},
+        None,
+        {"bytes": None, "path": None},
+        {"bytes": b"", "path": ""},
+    ]
+    table = write_table(tmp_path / "hf.parquet", image=images_of_hugging_face(*cells))
+    found = run_here(RayJob(saved, None, "cpu", {}), [table])
+    assert [one.path for one in found] == ["a.png", f"{table}#1", "bad.png", *(f"{table}#{row}" for row in (3, 4, 5))]
+    assert [one.error is None for one in found] == [True, True, False, False, False, False]
+    assert "not an image" in str(found[2].error) and "no image in row 3" in str(found[3].error)
+    assert "0 bytes" in str(found[5].error)
+
+
+def test_tables_of_different_columns_together(saved: str, folder: Path, tmp_path: Path) -> None:
+    held = write_table(tmp_path / "1.parquet", image=images_of_hugging_face({"bytes": encoded(10), "path": None}))
+    plain = write_table(tmp_path / "2.parquet", id=[7, None], bytes=[encoded(20), None])
+    paths = write_table(tmp_path / "3.parquet", image=["pictures/a/0.png", "gone.png", "s3://x/y.png", None])
+    found = run_here(RayJob(saved, None, "cpu", {}), [str(tmp_path / "*.parquet")])
+    assert [one.path for one in found] == [
+        *(f"{held}#0", "7", f"{plain}#1"),
+        *("pictures/a/0.png", "gone.png", "s3://x/y.png", f"{paths}#3"),
+    ]
+    reasons = [None, None, "no image", None, "no such file", "nothing is downloaded", "no image"]
+    for one, reason in zip(found, reasons, strict=True):
+        assert one.error is None if reason is None else reason in str(one.error)
+
+
+def test_tables_without_images_are_refused_by_name(tmp_path: Path) -> None:
+    texts = write_table(tmp_path / "texts.parquet", text=["a joy"])
+    with pytest.raises(VitrailError, match=r"texts.parquet has the columns text; needed is a column image"):
+        table_parts([texts])
+    with pytest.raises(VitrailError, match=r"numbers.parquet: the column image is of type int64"):
+        table_parts([write_table(tmp_path / "numbers.parquet", image=[1])])
+    with pytest.raises(VitrailError, match="no rows"):
+        table_parts([write_table(tmp_path / "empty.parquet", image=images_of_hugging_face())])
+    (tmp_path / "broken.parquet").write_text("hello")
+    with pytest.raises(DataError, match=r"broken.parquet cannot be read as a parquet file"):
+        table_parts([str(tmp_path / "broken.parquet")])
+    with pytest.raises(DataError, match="cannot be read as a parquet file"):
+        list(read_part(TablePart(str(tmp_path / "gone.parquet"), 0, 0, "image", "", "")))
+    with pytest.raises(VitrailError, match=r"no \.parquet file at"):
+        table_files([str(tmp_path / "none*.parquet")])
+
+
+def test_tables_of_folders_and_addresses(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    table = write_table(tmp_path / "train" / "0.parquet", bytes=[encoded(1), encoded(2)])
+    assert table_files([str(tmp_path), table]) == [table]
+    address = tmp_path.as_uri()
+    assert table_files([address]) == [f"{address}/train/0.parquet"]
+    [part] = table_parts(table_files([address]))
+    assert [image.name for image in read_part(part)] == [f"{address}/train/0.parquet#{row}" for row in (0, 1)]
+    with pytest.raises(VitrailError, match=r"no \.parquet file at"):
+        table_files([f"{address}/none"])
+    with pytest.raises(DataError, match="zz://x"):
+        table_files(["zz://x/y.parquet"])
+
+
+def test_errors_in_a_worker_keep_type_and_message(saved: str, tmp_path: Path, monkeypatch) -> None:
+    worker = RayPredictor(RayJob(str(tmp_path / "none"), None, "cpu", {}))
+    with pytest.raises(VitrailError, match="is not there"):
+        _from_text(worker({"name": np.array(["a.png"])})["result"][0])
+    with pytest.raises(DataError, match=r"gone.parquet cannot be read"):
+        gone = _rows(TablePart("gone.parquet", 0, 0, "image", "", "")._asdict())
+        worker = RayPredictor(RayJob(saved, None, "cpu", {}))
+        _from_text(worker({key: np.array([value]) for key, value in next(gone).items()})["result"][0])
+
+    def full(good: object) -> None:
+        raise MemoryError("1 GiB")
+
+    monkeypatch.setattr(worker.predictor, "predict", full)
+    data = {"data": np.array([encoded(1)], dtype=object), "file": np.array([""]), "reason": np.array([""])}
+    with pytest.raises(ResourceError, match="--batch"):
+        _from_text(worker({"name": np.array(["a"]), **data})["result"][0])
 
 
 def test_options_unsupported_by_the_engine_are_refused(saved: str, monkeypatch, capsys) -> None:

@@ -64,7 +64,7 @@ class PredictVerb:
     """Most frames of each video or camera; 0 takes all of a video, one of a camera."""
     engine: Literal["local", "ray"] = "local"
     """local: this machine; ray: the machines of a Ray cluster (RAY_ADDRESS, else this one), for folders and parquet
-    files of millions of images."""
+    files of millions of images. A row without a name is called by its file and number: photos.parquet#0."""
     workers: int = 0
     """Models at work in the Ray cluster; default: one per GPU, else one per machine."""
     json: bool = False
@@ -78,6 +78,7 @@ class PredictVerb:
         from vitrail.inference.jsonl import job_of
         from vitrail.inference.model_loading import find_model
         from vitrail.machine.host_memory import disable_malloc_trim
+        from vitrail.parts.model import ImageModel
         from vitrail.tasks import find_task
         from vitrail.tasks.video import with_frames
 
@@ -91,6 +92,8 @@ class PredictVerb:
         words, tables = self._tables()
         inputs = task.collect(with_frames(options.sources(words), self.fps, self.frames)) if words or not tables else []
         model = find_model(self.model, self.weights, self.device)
+        if tables and not isinstance(model, ImageModel):
+            raise VitrailError(f"{tables[0]} is read as a table of images, and {self.model} takes no images.")
         predictor = task.predictor(model, options, None)
         count = len(inputs) if self.engine == "local" else sys.maxsize  # results of a cluster are printed line by line
         output = open_output(self.out, job_of(model, predictor), predictor, count, self.json, self.csv)

@@ -16,15 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from torch import OutOfMemoryError
 
 from vitrail.data.image_io import ImageDecodeError, open_image
-from vitrail.errors import DataError, VitrailError
+from vitrail.errors import DataError, ResourceError, VitrailError
+from vitrail.inference.image_tables import TableImage, TablePart, read_part, table_files, table_parts
 from vitrail.inference.model_loading import find_model, task_of
 from vitrail.tasks import find_options, find_task
 from vitrail.tasks.image_sources import SourceImage
-
-NAMES = ("name", "path", "file_name", "filename", "id")
-IMAGES = ("image", "bytes", "img", "picture")
 
 
 class RayJob(NamedTuple):
@@ -101,38 +100,61 @@ class RayPredictor:
     """
 
     def __init__(self, job: RayJob):
-        model = find_model(job.model, job.weights, job.device)
-        name = task_of(model)
-        self.task = find_task(name)
-        self.predictor = self.task.predictor(model, find_options(name).PredictOptions(**job.options), None)
+        self.fault: VitrailError | None = None
+        try:
+            model = find_model(job.model, job.weights, job.device)
+            name = task_of(model)
+            self.task = find_task(name)
+            self.predictor = self.task.predictor(model, find_options(name).PredictOptions(**job.options), None)
+        except VitrailError as error:  # raised here, it would reach the command as an error of Ray
+            self.fault = error
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return a JSON text for each row of a block with the column `name`, and `data` if it holds the images."""
-        encoded = block.get("data")
-        items = [self._item(str(name), None if encoded is None else encoded[i]) for i, name in enumerate(block["name"])]
-        loaded = [self._load(item) for item in items]
-        good = [(item, value) for item, value in zip(items, loaded, strict=True) if not isinstance(value, DataError)]
-        results = iter(self.predictor.predict(good) if good else ())
-        texts = [
-            _to_text(self._failure(item, value) if isinstance(value, DataError) else next(results))
-            for item, value in zip(items, loaded, strict=True)
-        ]
-        return {"name": np.array([item.name for item in items]), "result": np.array(texts)}
+        """Return a JSON text for each row of a block of `TableImage`, or of names that are paths.
 
-    def _item(self, name: str, encoded: Any) -> Any:
-        if encoded is None:
-            [item] = self.task.collect([name])
-            return item
-        return SourceImage(name, partial(_decode, bytes(encoded), name, getattr(self.predictor, "prepare", None)))
-
-    def _load(self, item: Any) -> Any:
+        An error of ours becomes the result of every row, which `_from_text` raises in the process of the command.
+        """
+        names = [str(name) for name in block["name"]]
         try:
-            return self.predictor.load(item)
-        except DataError as error:
-            return error
+            texts = self._predict(names, block)
+        except VitrailError as error:
+            texts = [_fault_to_text(error)] * len(names)
+        except (MemoryError, OutOfMemoryError) as error:
+            full = ResourceError(f"A worker is out of memory: {str(error)[:200]}\nUse a smaller --batch.")
+            texts = [_fault_to_text(full)] * len(names)
+        return {"name": np.array(names), "result": np.array(texts)}
 
-    def _failure(self, item: Any, error: DataError) -> Any:
+    def _predict(self, names: list[str], block: dict[str, np.ndarray]) -> list[str]:
+        if self.fault is not None:
+            raise self.fault
+        fault = next((str(text) for text in block.get("fault", ()) if text), None)
+        if fault is not None:
+            raise DataError(fault)
+        held = [block[key] for key in ("data", "file", "reason")] if "data" in block else []
+        loaded = [self._load(TableImage(name, *(cells[i] for cells in held))) for i, name in enumerate(names)]
+        good = [one for one in loaded if _is_good(one)]
+        results = iter(self.predictor.predict(good) if good else ())
+        return [_to_text(next(results) if _is_good(one) else self._failure(*one)) for one in loaded]
+
+    def _load(self, row: TableImage) -> tuple[Any, Any]:
+        """Return the input of a row with its image, or with the reason why it has none."""
+        item: Any = SourceImage(row.name, partial(_decode, row, getattr(self.predictor, "prepare", None)))
+        try:
+            if not any(row[1:]):
+                [item] = self.task.collect([row.name])
+        except VitrailError as error:  # the file went away, or this machine does not see it
+            return item, error
+        try:
+            return item, self.predictor.load(item)
+        except DataError as error:
+            return item, error
+
+    def _failure(self, item: Any, error: VitrailError) -> Any:
         return self.predictor.failure(item, error.reason if isinstance(error, ImageDecodeError) else str(error))
+
+
+def _is_good(loaded: tuple[Any, Any]) -> bool:
+    return not isinstance(loaded[1], VitrailError)
 
 
 def check_ray() -> None:
@@ -163,24 +185,28 @@ def ray_predictions(
     Args:
         job: model and options.
         names: paths that all machines can read.
-        tables: parquet files or folders of them, also at addresses such as s3://bucket/images, with a column of
-            encoded images (or Hugging Face's image column) and one of their names.
+        tables: parquet files, patterns or folders of them, also at addresses such as s3://bucket/images, with a column
+            of encoded images, of Hugging Face's images or of paths, and perhaps one of names; see `image_tables`.
         batch: inputs in a batch.
         workers: models at work in the cluster; 0 is one per GPU, or one per machine without GPUs.
 
     Raises:
-        VitrailError: Ray is missing, or a table has no such columns.
-        DataError: two inputs have the same name.
+        VitrailError: Ray is missing, a table has no such columns, or a worker cannot build its model.
+        DataError: a table cannot be read, or two inputs have the same name.
     """
     check_ray()
+    parts = table_parts(table_files(tables)) if tables else []
     _connect()
     data = import_module("ray.data")
     data.DataContext.get_current().enable_progress_bars = False
     sets = [data.from_items([{"name": name} for name in names])] if names else []
-    sets += [_table(data, list(tables))] if tables else []
     gpus = int(import_module("ray").cluster_resources().get("GPU", 0))
     machines = len([node for node in import_module("ray").nodes() if node["Alive"]])
     count = workers or gpus or machines
+    if parts:  # without a CPU of their own: readers wait for disks, and are not joined to a worker
+        readers = min(2 * count, len(parts))
+        listed = data.from_items([part._asdict() for part in parts])
+        sets.append(listed.flat_map(_rows, num_cpus=0, compute=data.TaskPoolStrategy(size=readers)))
     seen: set[str] = set()
     for each in sets:
         predicted = each.map_batches(
@@ -193,7 +219,10 @@ def ray_predictions(
         for row in predicted.iter_rows():
             result = _from_text(row["result"])
             if result.path in seen:
-                raise DataError(f"Two inputs are called {result.path}; their results could not be told apart.")
+                raise DataError(
+                    f"Two inputs are called {result.path}; their results could not be told apart.\n"
+                    "Give tables a column of names (name) that differ, or predict their files into several --out."
+                )
             seen.add(result.path)
             yield result
 
@@ -202,35 +231,34 @@ def _connect() -> None:
     """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine; nothing is reported to anybody."""
     ray = import_module("ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not ray.is_initialized():
+    if ray.is_initialized():
+        return
+    try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-
-
-def _table(data: Any, paths: list[str]) -> Any:
-    """Return the rows of parquet files as `name` and `data`."""
-    rows = data.read_parquet(paths)
-    columns = rows.columns()
-    image = next((name for name in IMAGES if name in columns), None)
-    name = next((each for each in NAMES if each in columns), None)
-    if image is None:
+    except (ConnectionError, ValueError) as error:
+        place = os.environ.get("RAY_ADDRESS")
+        if place is None:
+            raise
+        reason = str(error).partition("\n")[0][:200]
         raise VitrailError(
-            f"{paths[0]} has the columns {', '.join(columns)}; one of encoded images is needed ({', '.join(IMAGES)})."
-        )
-    return rows.map(partial(_row, image=image, name=name, place=paths[0]))
+            f"There is no Ray cluster at RAY_ADDRESS={place}: {reason}\n"
+            "Start one (ray start --head), or unset RAY_ADDRESS to use this machine."
+        ) from error
 
 
-def _row(row: dict[str, Any], image: str, name: str | None, place: str) -> dict[str, Any]:
-    """Return name and bytes of a row; a Hugging Face image holds both."""
-    cell = row[image]
-    encoded, inner = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-    called = row[name] if name is not None else inner
-    if called is None or encoded is None:
-        raise VitrailError(f"{place} has a row without {'a name' if called is None else 'an image'}.")
-    return {"name": str(called), "data": encoded}
+def _rows(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the images of a `TablePart`; an error of ours becomes a row, as Ray would wrap an exception."""
+    try:
+        for image in read_part(TablePart(**part)):
+            yield {**image._asdict(), "fault": ""}
+    except VitrailError as error:
+        yield {**TableImage(part["file"])._asdict(), "fault": str(error)}
 
 
-def _decode(encoded: bytes, name: str, prepare: Any) -> Image.Image:
-    return open_image(encoded, getattr(prepare, "mode", "RGB"), name=name)
+def _decode(row: TableImage, prepare: Any) -> Image.Image:
+    if row.reason:
+        raise ImageDecodeError(row.name, row.reason, "missing")
+    return open_image(bytes(row.data) or row.file, getattr(prepare, "mode", "RGB"), name=row.name)
 
 
 def _to_text(result: Any) -> str:
@@ -238,6 +266,19 @@ def _to_text(result: Any) -> str:
     return json.dumps([result.path, result.error, str(result), row, result.to_dict()])
 
 
+def _fault_to_text(error: VitrailError) -> str:
+    return json.dumps({"fault": str(error), "exit_code": error.exit_code})
+
+
 def _from_text(text: str) -> RemoteResult:
-    path, error, line, row, values = json.loads(text)
+    """Return a result of a worker, or raise its fault.
+
+    Raises:
+        VitrailError: the worker failed.
+    """
+    values = json.loads(text)
+    if isinstance(values, dict):
+        kinds = {kind.exit_code: kind for kind in (DataError, ResourceError)}
+        raise kinds.get(values["exit_code"], VitrailError)(values["fault"])
+    path, error, line, row, values = values
     return RemoteResult(path, error, line, tuple(row), values)
