@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import small_texts
 import torch
+from PIL import Image
 from small_models import small
 from torch import nn
 
@@ -151,3 +152,18 @@ def test_models_are_probed_in_one_table(
     assert len(lines) == 3 and "+0.0 (" in lines[2]
     assert main(["probe", "digits"]) == 2
     assert "a model and data are needed" in capsys.readouterr().err
+
+
+def test_columns_of_a_probed_table_are_named(saved: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("VITRAIL_CACHE", str(tmp_path))
+    monkeypatch.setattr("vitrail.tasks.classes.probe.STRENGTHS", (0.1,))
+    for i in range(20):
+        Image.new("L", (12, 12), 12 * i).save(tmp_path / f"{i}.png")
+    (tmp_path / "t.csv").write_text("\n".join(["id,kind", *(f"{i}.png,{'ab'[i % 2]}" for i in range(20))]))
+    (tmp_path / "sets.csv").write_text("\n".join(["image,labels", *(f"{i}.png,a;b" for i in range(20))]))
+    columns = ["--image-column", "id", "--label-column", "kind"]
+    assert main(["probe", saved, str(tmp_path / "t.csv"), *columns]) == 0
+    assert main(["probe", saved, str(tmp_path / "t.csv"), *columns[:2]]) == 2
+    assert main(["probe", saved, str(tmp_path / "sets.csv")]) == 2
+    err = capsys.readouterr().err
+    assert "Rename the right one to label" in err and "sets.csv has several labels for an image" in err

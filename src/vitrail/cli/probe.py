@@ -27,7 +27,8 @@ class Probe:
     """
 
     words: Positional[tuple[str, ...]]
-    """One or more models (folders, run folders, hub ids), then the data: a data set with classes."""
+    """One or more models (folders, run folders, hub ids), then the data: a data set with one class for each sample; a
+    table of several labels for an image is not probed."""
     weights: str | None = None
     """A checkpoint, if the model is a name in the catalogue; for one model."""
     device: str = "auto"
@@ -40,6 +41,12 @@ class Probe:
     """Samples in a batch."""
     bad: Literal["fail", "skip"] = "fail"
     """Treatment of unreadable samples: stop at the first, or leave them out."""
+    image_column: str | None = None
+    """Column of a table that holds the path of the image; common names are found by default."""
+    label_column: str | None = None
+    """Column of a table that holds the class."""
+    split_column: str | None = None
+    """Column of a table that holds train, val or test."""
     out: Path | None = None
     """JSON file to write the figures to."""
     json: bool = False
@@ -51,6 +58,7 @@ class Probe:
 
         from vitrail.atomic_io import check_writable, write_file
         from vitrail.cli.progress import progress_bar
+        from vitrail.data.table import Columns
         from vitrail.inference.model_loading import find_model
         from vitrail.tasks.classes.probe import probe, probe_table
         from vitrail.tasks.features import feature_reader
@@ -65,12 +73,12 @@ class Probe:
             raise VitrailError("--weights is for one model. Convert each checkpoint to a folder: vitrail convert")
         if self.out is not None:
             check_writable(self.out)
-        results = []
+        columns, results = Columns(self.image_column, self.label_column, self.split_column), []
         for name in models:
             reader = feature_reader(find_model(name, self.weights, self.device, headless=True), self.pool)
             with progress_bar(f"probe {name}", 1) as show, skip_hint(self.bad):
-                found = probe(reader, data, self.k, self.batch, lambda done, all_: show(done / all_), self.bad)
-                results.append(found)
+                every = self.k, self.batch, lambda done, all_: show(done / all_), self.bad, columns
+                results.append(probe(reader, data, *every))
         text = json.dumps([one.to_dict() for one in results], indent=1) + "\n"
         if self.out is not None:
             write_file(self.out, text.encode())

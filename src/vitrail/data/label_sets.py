@@ -73,6 +73,20 @@ def hash_of(targets: Tensor) -> str:
     return blake2b(np.packbits(targets.numpy().astype(bool)).tobytes(), digest_size=8).hexdigest()
 
 
+def has_label_sets(spec: str) -> bool:
+    """Return whether a file is a table of images with several labels.
+
+    Example:
+        >>> has_label_sets("no/such/table.csv")
+        False
+    """
+    try:
+        open_label_sets(spec, val_share=0.0, bad="skip")
+    except VitrailError:
+        return False
+    return True
+
+
 def open_label_sets(spec: str, val_share: float = 0.1, bad: str = "fail") -> Splits:
     """Open a table of images with several labels.
 

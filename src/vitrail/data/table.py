@@ -193,7 +193,8 @@ def _choose(key: str, wanted: str | None, names: list[str], table: str) -> str |
         return None
     raise VitrailError(
         f"{table} has no column that is usual for the {key} ({', '.join(_USUAL[key][:5])}, ...).\n"
-        f"Its columns: {listed}.\nSay which one it is: --{key}-column (in Python, Columns({key}=...))."
+        f"Its columns: {listed}.\nRename the right one to {_USUAL[key][0]}, or name it where the command has"
+        f" --{key}-column (in Python, Columns({key}=...))."
     )
 
 

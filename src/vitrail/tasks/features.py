@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from vitrail.data.dataset import ImageSet
 from vitrail.data.datasets import Splits, open_dataset
+from vitrail.data.image_io import printable
+from vitrail.data.label_sets import has_label_sets
+from vitrail.data.table import Columns
 from vitrail.data.text_tables import open_texts
 from vitrail.data.texts import TextSet, TextSplits
 from vitrail.data.transform import EvalTransform
@@ -84,9 +87,21 @@ class ImageFeatures:
         """List images without reading them."""
         return find_images(sources)
 
-    def open(self, spec: str, bad: Literal["fail", "skip"] = "fail") -> Splits:
-        """Open a data set of classes."""
-        return open_dataset(spec, bad=bad)
+    def open(self, spec: str, bad: Literal["fail", "skip"] = "fail", columns: Columns | None = None) -> Splits:
+        """Open a data set of classes.
+
+        Raises:
+            VitrailError: the images have several labels each, or there is no such data.
+        """
+        try:
+            return open_dataset(spec, bad=bad, columns=columns)
+        except VitrailError as error:
+            if columns in (None, Columns()) and has_label_sets(spec):
+                raise VitrailError(
+                    f"{printable(spec)} has several labels for an image; one class for each image is needed here.\n"
+                    "Name a column that holds one class: --label-column (in Python, Columns(label=...))."
+                ) from error
+            raise
 
     def begin(self, count: int) -> None:
         """Prepare for a job: nothing, images have one implementation here."""
@@ -150,8 +165,14 @@ class TextFeatures:
         """List texts."""
         return find_lines(sources)
 
-    def open(self, spec: str, bad: Literal["fail", "skip"] = "fail") -> TextSplits:
-        """Open a data set of classes."""
+    def open(self, spec: str, bad: Literal["fail", "skip"] = "fail", columns: Columns | None = None) -> TextSplits:
+        """Open a data set of classes.
+
+        Raises:
+            VitrailError: columns are named, which only tables of images have, or there is no such data.
+        """
+        if columns not in (None, Columns()):
+            raise VitrailError("--image-column, --label-column and --split-column belong to tables of images.")
         return open_texts(spec, bad=bad)
 
     def load(self, item: TextLine) -> str:

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 
 from vitrail.data.image_io import ImageDecodeError
 from vitrail.data.prefetch import prefetch_map
+from vitrail.data.table import Columns
 from vitrail.errors import DataError
 from vitrail.tasks.classes.feature_cache import cached_features, features_digest
 from vitrail.tasks.confidence_interval import Rate, paired_difference, wilson
@@ -82,6 +83,7 @@ def probe(
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
     bad: Literal["fail", "skip"] = "fail",
+    columns: Columns | None = None,
 ) -> ProbeResult:
     """Fit a linear probe and k-NN on the training samples, and measure them on test, or else on val.
 
@@ -95,11 +97,12 @@ def probe(
         batch: samples in a batch.
         progress: receives the numbers of samples done and of all samples of a split.
         bad: policy for unreadable samples: `fail` raises, `skip` leaves them out, for which every image is read first.
+        columns: names of the columns of a table of images.
 
     Raises:
         DataError: the data has only one split, or a sample cannot be read (with `bad="skip"`: none of a split can).
     """
-    opened = reader.open(spec, bad)
+    opened = reader.open(spec, bad, columns)
     skipped, splits = [problem.id for problem in opened.skipped], dict[str, Any](opened)
     if bad == "skip":
         splits = {name: _readable(reader, part, skipped) for name, part in splits.items()}
