@@ -73,7 +73,8 @@ def test_a_job_resumes(model: str, folder: Path, capsys: pytest.CaptureFixture[s
     whole = out.read_bytes()
     out.write_bytes(whole[: len(whole) // 2])
     assert main(words) == 3
-    assert out.read_bytes() == whole and "were there already" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert out.read_bytes() == whole and "were there already" in err and f"remove {out}" in err
     assert main([*words, "--top", "2"]) == 2
     assert "holds answers of another job" in capsys.readouterr().err
     assert out.read_bytes() == whole

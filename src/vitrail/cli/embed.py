@@ -21,7 +21,8 @@ class Embed:
     """Write one vector for each image or text: the features that a model computes before its last layer.
 
     The file holds `names` and `vectors`. Vectors are written in shards during the job; an interrupted job continues
-    when it is started again. An input that cannot be read is left out, and the exit code is 3.
+    when it is started again. Inputs whose names are in the file are not computed again, even if they changed. An input
+    that cannot be read is left out, and the exit code is 3.
     """
 
     model: Positional[str]
@@ -50,6 +51,7 @@ class Embed:
 
     def run(self) -> int:
         """Embed, write, and return the exit code."""
+        from vitrail.cli.writers import kept_note
         from vitrail.inference.embed import vectors_of
         from vitrail.inference.embedding_file import EmbeddingFile, check_embedding_file
         from vitrail.inference.jsonl import job_of
@@ -66,7 +68,7 @@ class Embed:
         file = EmbeddingFile(self.out, job_of(reader.model, reader))
         failed = self._work(vectors_of, reader, inputs, file)
         found = file.finish(item.name for item in inputs)
-        kept = f", {len(file.done)} were there already" if file.done else ""
+        kept = kept_note(sum(item.name in file.done for item in inputs), self.out)
         print(f"{self.out}: {len(found.names)} vectors of {found.vectors.shape[1]} numbers{kept}", file=sys.stderr)
         if reader.notes():
             print(reader.notes(), file=sys.stderr)

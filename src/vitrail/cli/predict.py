@@ -54,7 +54,8 @@ class PredictVerb:
     """auto, cpu, cuda, ..."""
     out: Path | None = None
     """File to write to, .jsonl, .json or .csv. A .jsonl file is written during the job, and a
-    restarted job predicts only the missing images."""
+    restarted job predicts only the inputs whose names it does not hold, even if a file changed: to predict again,
+    remove it or choose another."""
     save: Path | None = None
     """Folder for the files of the predictions, such as masks and drawings; subfolders are those of the inputs."""
     fps: float = 0.0
@@ -153,10 +154,16 @@ class PredictVerb:
             output.close()
         if self.save is not None:
             print(f"{self.save}: {files} files" if files else "These predictions have no files.", file=sys.stderr)
-        if self.out is not None:
-            kept = f", {len(inputs) - len(todo)} were there already" if len(todo) < len(inputs) else ""
-            print(f"{self.out}: {len(todo)} predictions in {time.monotonic() - began:.1f} s{kept}", file=sys.stderr)
+        self._print_counts(len(todo), len(inputs) - len(todo), began)
         return failed
+
+    def _print_counts(self, count: int, kept: int, began: float) -> None:
+        """Print the numbers of predictions that were written to `out`, and of those that were there."""
+        from vitrail.cli.writers import kept_note
+
+        if self.out is not None:
+            took = f"{time.monotonic() - began:.1f} s"
+            print(f"{self.out}: {count} predictions in {took}{kept_note(kept, self.out)}", file=sys.stderr)
 
     def _write_files_of_all(self, predictor: Any, rows: Iterable[dict[str, Any]], root: str) -> int:
         """Write the files about all results that a task has, and return their number."""
@@ -209,21 +216,24 @@ class PredictVerb:
         todo = [abspath(item.name) for item in inputs if item.name not in output.done]
         back = {abspath(item.name): item.name for item in inputs}
         batch: int = getattr(self, "batch", 32)
-        failed = []
+        failed, began, added, held = [], time.monotonic(), 0, len(inputs) - len(todo)
         try:
             with progress_bar("predict", max(len(todo), 1)) as show:
                 found = ray_predictions(job, todo, tables, batch, self.workers)
                 for count, result in enumerate(found, start=1):
                     result = result.renamed(back.get(result.path, result.path))
                     if result.path in output.done:
+                        held += 1
                         continue
                     output.add(result)  # pyright: ignore[reportArgumentType]
+                    added += 1
                     show(min(count, max(len(todo), 1)))
                     if result.error is not None:
                         failed.append(result)
             output.finish(item.name for item in inputs)
         finally:
             output.close()
+        self._print_counts(added, held, began)
         return failed
 
     def _precision(self, output: "Output") -> str:

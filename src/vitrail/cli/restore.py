@@ -33,8 +33,8 @@ class RestoreVerb:
     """Restore images: larger, without noise or JPEG artifacts, as the model was trained for.
 
     Images of any size run in tiles. 16 bits, alpha, colour profile and metadata are kept; results are PNG files. A job
-    that is started again restores only the missing images. An image that cannot be read is named, the others are
-    restored, and the exit code is 3.
+    that is started again restores only the missing images, told by their names, even if files changed. An image that
+    cannot be read is named, the others are restored, and the exit code is 3.
     """
 
     inputs: Positional[tuple[str, ...]] = ()

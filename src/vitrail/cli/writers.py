@@ -143,6 +143,24 @@ def check_output(out: Path | None) -> None:
     check_writable(out)
 
 
+def kept_note(count: int, out: Path) -> str:
+    """Return the end of a sentence about inputs that a resumed job did not compute again.
+
+    Example:
+        >>> kept_note(0, Path("w.jsonl"))
+        ''
+        >>> print("0 predictions" + kept_note(1, Path("w.jsonl")))
+        0 predictions, 1 were there already
+        Inputs are known by name: to compute changed files again, remove w.jsonl or choose another --out.
+    """
+    if not count:
+        return ""
+    return (
+        f", {count} were there already\n"
+        f"Inputs are known by name: to compute changed files again, remove {out} or choose another --out."
+    )
+
+
 def open_output(out: Path | None, job: str, predictor: Predictor, count: int, as_json: bool, as_csv: bool) -> Output:
     """Choose the output of a job of `count` inputs; `check_output` has checked `out` before.
 
