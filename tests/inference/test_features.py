@@ -84,6 +84,12 @@ def test_a_folder_becomes_a_file_and_a_page(
     assert "4 were there already" in capsys.readouterr().err
 
 
+def test_a_job_without_a_vector_names_the_first_reason(saved: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    assert main(["embed", saved, str(tmp_path / "table.parquet"), "--out", str(tmp_path / "v.npz")]) == 3
+    assert "table.parquet: not an image in a format that is read" in capsys.readouterr().err
+
+
 def test_a_killed_job_keeps_its_shards(tmp_path: Path) -> None:
     vectors = np.arange(10, dtype=np.float32).reshape(5, 2)
     names = [f"{i}.png" for i in range(5)]

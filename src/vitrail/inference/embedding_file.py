@@ -43,6 +43,7 @@ class EmbeddingFile:
         self.parts = path.with_name(f".{path.name}.parts")
         self._found: dict[str, np.ndarray] = {}
         self._fresh: list[Embedded] = []
+        self._failed: Embedded | None = None
         for place in [path, *sorted(self.parts.glob("*.npz"))]:
             if place.exists():
                 self._take(place)
@@ -51,6 +52,7 @@ class EmbeddingFile:
     def add(self, result: Embedded) -> None:
         """Take a vector; a full shard is written."""
         if result.vector is None:
+            self._failed = self._failed or result
             return
         self._found[result.name] = result.vector
         self._fresh.append(result)
@@ -71,7 +73,8 @@ class EmbeddingFile:
         """Write the file, in the order of the inputs, and remove the shards."""
         kept = [name for name in dict.fromkeys(order) if name in self._found]
         if not kept:
-            raise DataError("Not one input could be read, so there are no vectors.")
+            first = f" The first is {self._failed.name}: {self._failed.error}." if self._failed else ""
+            raise DataError(f"Not one input could be read, so there are no vectors.{first}")
         result = Embeddings(tuple(kept), np.stack([self._found[name] for name in kept]))
         write_file(self.path, (_parquet if self.path.suffix == ".parquet" else _npz)(result, self.job))
         shutil.rmtree(self.parts, ignore_errors=True)
