@@ -42,6 +42,12 @@ def randomised(name, **fields):
     return model
 
 
+def test_an_openvino_file_without_its_tensors_names_the_file(tmp_path):
+    (tmp_path / "model.xml").write_text("<net/>")
+    with pytest.raises(DataError, match=r"keeps its tensors in .*model\.bin, which is missing"):
+        open_exported(tmp_path / "model.xml")
+
+
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize("cut", [PadThenRoll, RollThenPad, AlwaysShifted, MaskedPadding])
 def test_symbolic_windows_are_the_windows(cut, shift):

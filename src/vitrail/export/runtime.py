@@ -107,7 +107,19 @@ def open_runtime(target: str, path: Path, exported: torch.export.ExportedProgram
     except VitrailError:
         raise
     except Exception as error:  # each runtime has errors of its own
-        raise DataError(f"{path} cannot be opened by {target}: {str(error).splitlines()[0][:300]}") from error
+        raise DataError(f"{path} cannot be opened by {target}: {_reason(str(error))}") from error
+
+
+def _reason(text: str) -> str:
+    r"""Return the first line of a runtime's error that is not about its own source.
+
+    Example:
+        >>> _reason("Exception from core.cpp:84:\nCheck 'size' failed at xml.cpp:9:\nIncorrect weights!\n")
+        'Incorrect weights!'
+    """
+    lines = text.splitlines() or ["no reason is given"]
+    own = ("Exception from ", "Check '")
+    return next((line for line in lines if line.strip() and not line.startswith(own)), lines[0])[:300]
 
 
 def _tupled(module: Any) -> Run:
@@ -155,6 +167,9 @@ def _onnx(path: Path) -> Run:
 
 
 def _openvino(path: Path) -> Run:
+    tensors = path.with_suffix(".bin")
+    if path.is_file() and not tensors.is_file():
+        raise DataError(f"{path} keeps its tensors in {tensors}, which is missing.\nCopy both files to one folder.")
     openvino = required("openvino")
     model = openvino.Core().read_model(str(path))
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
