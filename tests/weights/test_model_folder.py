@@ -15,6 +15,7 @@ from vitrail.errors import DataError, ResourceError, VitrailError
 from vitrail.fused.optimize import optimize
 from vitrail.models import create_model
 from vitrail.preprocess import Preprocess, from_processor, to_processor
+from vitrail.weights.checkpoint_io import read_checkpoint
 from vitrail.weights.folder import load_model, save_model
 from vitrail.weights.manifest import MANIFEST, dump_json, own_checksum, verify, write_manifest
 
@@ -213,6 +214,15 @@ def test_other_folders_are_refused(tmp_path):
         save_model(torch.nn.Linear(1, 1), tmp_path / "x")  # pyright: ignore[reportArgumentType]
     with pytest.raises(VitrailError, match="Got 2 labels for a model of 3 classes"):
         save_model(small(), tmp_path / "x", labels=["a", "b"])
+
+
+def test_a_folder_of_models_names_them(saved):
+    folds = saved.parent / "kf"
+    for name in ("fold-0", "fold-1"):
+        shutil.copytree(saved, folds / name / "weights" / "best")
+    for read in (load_model, read_checkpoint):
+        with pytest.raises(VitrailError, match=r"it holds 2 models: .*/kf/fold-0, .*/kf/fold-1\.\nGive one of them"):
+            read(folds)
 
 
 def test_a_folder_set_aside_by_a_crash_is_found_again(saved):

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitrail.errors import DataError, VitrailError
+from vitrail.weights.folder import check_one_model
 from vitrail.weights.pickle_scan import check_imports
 from vitrail.weights.safe_types import safe_types
 from vitrail.weights.unwrap import unwrap
@@ -197,6 +198,7 @@ def _choose(folder: Path) -> Path:
     if found:
         names = ", ".join(path.name for path in found[:6])
         raise VitrailError(f"{folder} holds {len(found)} checkpoints ({names}). Give the path of one of them.")
+    check_one_model(folder)
     raise VitrailError(
         f"{folder} holds no checkpoint: no {', no '.join(_NAMES[::2])}, no file ending in {', '.join(_ENDINGS)}."
     )

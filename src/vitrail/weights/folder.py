@@ -321,12 +321,28 @@ def _find(source: str | Path) -> Path:
     folder = Path(source)
     settle(folder)
     if folder.is_dir():
+        check_one_model(folder)
         return folder
     what = "is a file, not a model folder" if folder.exists() else "is not there"
     raise VitrailError(
         f"{source} {what}.\nGive a folder that vitrail.save_model wrote, or hf:org/name@revision for one on the hub;\n"
         "other libraries' checkpoints are read by vitrail.load_weights and `vitrail convert`."
     )
+
+
+def check_one_model(folder: Path) -> None:
+    """Refuse a folder of models, such as the folds of a cross-validation or the trials of a sweep.
+
+    Raises:
+        VitrailError: it is no model folder, and holds some; the message names them.
+    """
+    if (folder / MANIFEST).is_file():
+        return
+    inside = [str(place) for place in sorted(folder.iterdir()) if is_model_folder(model_folder(str(place)))]
+    if inside:
+        listed = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
+        count = "a model" if len(inside) == 1 else f"{len(inside)} models"
+        raise VitrailError(f"{folder} is no model folder; it holds {count}: {listed}.\nGive one of them.")
 
 
 def _replay(model: Model, edits: Any, origin: Path) -> None:
