@@ -138,6 +138,16 @@ def test_the_command_prints_its_findings(healthy, capsys):
     assert len(json.loads(capsys.readouterr().out)["bad"]) == 10
 
 
+def test_faults_of_the_data_set_are_not_counted_as_images(tree, capsys):
+    root = tree({"only": 10})
+    assert Data("check", str(root)).run() == 3
+    out = capsys.readouterr().out
+    assert "1 class\n" in out and out.rstrip().endswith("s: the data set cannot be used as it is.")
+    next(root.rglob("*.png")).write_bytes(b"")
+    assert Data("check", str(root)).run() == 3
+    assert "1 cannot be used, and the data set cannot be used as it is." in capsys.readouterr().out
+
+
 def test_lists_are_truncated_unless_all_is_given(healthy, capsys):
     for number in range(1, 20):
         for split, label in (("train", "cat"), ("train", "dog")):

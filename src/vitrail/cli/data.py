@@ -9,6 +9,8 @@ from vitrail.errors import VitrailError
 from vitrail.tasks import DEFAULT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vitrail.data.check import CheckReport, Twins
 
 EXAMPLES = """
@@ -132,8 +134,7 @@ class Data:
                 _print_list(console, f"Bad: {len(report.bad)}", [str(each) for each in report.bad], most)
             for warning in report.warnings:
                 console.print(f"warning: {warning}", style="yellow")
-            verdict = f"{len(report.bad)} cannot be used" if report.bad else "everything can be used"
-            console.print(f"\n{verdict}.", style="bold red" if report.bad else "bold green")
+            console.print(f"\n{_verdict(report.bad)}.", style="bold red" if report.bad else "bold green")
         return 3 if report.bad or (self.strict and report.warnings) else 0
 
     def _print(self, report: "CheckReport", seconds: float) -> None:
@@ -155,19 +156,32 @@ class Data:
             console.print(f"warning: {warning}", style="yellow")
         images = sum(part.images for part in report.splits.values())
         done = "listed" if self.action == "info" else "checked"
-        good = "" if self.action == "info" else ": everything can be used"
-        verdict = good if report.ok else f": {len(report.bad)} cannot be used"
+        verdict = "" if report.ok and self.action == "info" else f": {_verdict(report.bad)}"
         console.print(
             f"\n{images:,} images {done} in {seconds:.1f} s{verdict}.",
             style="bold green" if report.ok else "bold red",
         )
 
 
+def _verdict(bad: "Sequence[object]") -> str:
+    """Return what can be used, for findings that are files, rows, or faults of the whole data set.
+
+    Example:
+        >>> _verdict([]), _verdict(["a.jpg: the file is empty"])
+        ('everything can be used', '1 cannot be used')
+    """
+    files = [one for one in bad if not getattr(one, "is_general", False)]
+    found = [f"{len(files)} cannot be used"] if files else []
+    found += ["the data set cannot be used as it is"] if len(files) < len(bad) else []
+    return ", and ".join(found) or "everything can be used"
+
+
 def _print_splits(console, report: "CheckReport", most: int) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=f"{report.name}: {len(report.classes)} classes", title_justify="left", box=box.SIMPLE_HEAD)
+    classes_found = "1 class" if len(report.classes) == 1 else f"{len(report.classes)} classes"
+    table = Table(title=f"{report.name}: {classes_found}", title_justify="left", box=box.SIMPLE_HEAD)
     sized = any(part.width for part in report.splits.values())  # `info` reads no image
     for heading in ("split", "images", "each class", *(["width", "height"] if sized else [])):
         table.add_column(heading, justify="left" if heading == "split" else "right", overflow="fold")

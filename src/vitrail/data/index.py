@@ -31,11 +31,16 @@ SPLIT_NAMES: dict[str, Split] = {
 
 
 class DataProblem(NamedTuple):
-    """An unusable file or row: its id, the reason, and a category for counting."""
+    """An unusable file or row, or a fault of the data set: its id, the reason, and a category for counting."""
 
     id: str
     reason: str
     kind: str
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it is a fault of the whole data set, and not of a file, a folder or a row."""
+        return self.kind in ("classes", "no images", "none")
 
     def __str__(self) -> str:
         return f"{self.id}: {self.reason}"
