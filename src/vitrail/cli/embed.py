@@ -107,7 +107,8 @@ class Embed:
         codes = BinaryCodes.of(torch.from_numpy(found.vectors))
         make_folder(self.codes.parent)
         codes.save(self.codes, found.names)
-        print(f"{self.codes}: {codes.nbytes:,} bytes of codes for {found.vectors.nbytes:,} of vectors", file=sys.stderr)
+        sizes = f"codes of {codes.nbytes:,} bytes for vectors of {found.vectors.nbytes:,} bytes"
+        print(f"{self.codes}: {len(found.names)} {sizes}", file=sys.stderr)
 
     def _show(self, found: Any, inputs: Any) -> None:
         if not self.neighbours:
