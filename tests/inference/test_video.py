@@ -13,6 +13,7 @@ from shades import Brightness
 import vitrail
 from vitrail.cli import main
 from vitrail.errors import DataError, VitrailError
+from vitrail.parts.model import Model
 from vitrail.tasks import video
 from vitrail.tasks.video import FrameSource, is_video, with_frames
 
@@ -47,6 +48,17 @@ def test_a_rate_and_a_limit_choose_frames(clip: str) -> None:
 def test_a_video_is_predicted_like_a_folder(clip: str, tmp_path: Path) -> None:
     found = vitrail.predict(Brightness(), with_frames([clip], fps=0, most=0), optimize=False)
     assert found[0].label == "dark" and found[-1].label == "white" and len(found) == 20
+
+
+def test_videos_of_folders_are_counted_not_predicted(tiny: Model, tmp_path: Path, capsys) -> None:
+    saved, folder = str(vitrail.save_model(tiny, tmp_path / "tiny")), tmp_path / "photos"
+    (folder / "in").mkdir(parents=True)
+    (folder / "in" / "clip.MP4").write_bytes(b"x")
+    assert main(["predict", saved, str(folder)]) == 2
+    assert "holds no images, but 1 video, which" in capsys.readouterr().err
+    Image.new("L", (12, 9), 90).save(folder / "a.png")
+    assert main(["predict", saved, str(folder)]) == 0
+    assert "1 video of the folders is left out: name the file" in capsys.readouterr().err
 
 
 def test_a_camera_gives_frames_at_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,9 @@ def bind(words: Sequence[str]) -> type:
 class PredictVerb:
     """Predict: class names for images, or the result of the model's task.
 
-    Folders are searched recursively, and any number of inputs is read in little memory. An input that cannot be read
-    does not end the job: it gets its reason in place of a prediction, and the exit code is 3.
+    Folders are searched recursively, but not for videos, which are named; any number of inputs is read in little
+    memory. An input that cannot be read does not end the job: it gets its reason in place of a prediction, and the exit
+    code is 3.
     """
 
     model: Positional[str]
@@ -81,7 +82,8 @@ class PredictVerb:
         from vitrail.machine.host_memory import disable_malloc_trim
         from vitrail.parts.model import ImageModel
         from vitrail.tasks import find_task
-        from vitrail.tasks.video import with_frames
+        from vitrail.tasks.image_sources import SourceImage
+        from vitrail.tasks.video import left_out_note, with_frames
 
         if self.json and self.csv:
             raise VitrailError("--json and --csv are two ways to print; choose one.")
@@ -96,6 +98,8 @@ class PredictVerb:
         if tables and not isinstance(model, ImageModel):
             raise VitrailError(f"{tables[0]} is read as a table of images, and {self.model} takes no images.")
         predictor = task.predictor(model, options, None)
+        if len(inputs) and isinstance(inputs[0], SourceImage) and (note := left_out_note(words)):
+            print(note, file=sys.stderr)
         count = len(inputs) if self.engine == "local" else sys.maxsize  # results of a cluster are printed line by line
         output = open_output(self.out, job_of(model, predictor), predictor, count, self.json, self.csv)
         failed = (

@@ -16,6 +16,8 @@ from vitrail.data.color import to_grey, to_rgb
 from vitrail.data.image_io import BANDS, EXTENSIONS, open_image, printable
 from vitrail.errors import VitrailError
 
+VIDEOS = frozenset([".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
+"""Endings of videos, whose frames are images if the file itself is named; folders are not searched for them."""
 _WHITE = (255, 255, 255)
 _TAKEN = EXTENSIONS | FOREIGN - {".svg", ".eps", ".pdf"}
 """Endings of images in a folder; those that are not read get a result with the reason."""
@@ -109,8 +111,11 @@ def _folder(text: str) -> list[str]:
     taken = _TAKEN if endings & _TAKEN else BANDS  # arrays beside images are something else
     found = [path for path in files if Path(path).suffix.lower() in taken]
     if not found:
+        videos = sum(Path(path).suffix.lower() in VIDEOS for path in files)
+        count = "1 video" if videos == 1 else f"{videos} videos"
+        but = f", but {count}, which `vitrail predict` takes by name" if videos else ""
         endings = " ".join(sorted(EXTENSIONS))
-        raise VitrailError(f"The folder '{text}' holds no images.\nFiles with these endings are taken: {endings}")
+        raise VitrailError(f"The folder '{text}' holds no images{but}.\nFiles with these endings are taken: {endings}")
     return sorted(found)
 
 

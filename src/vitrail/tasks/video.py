@@ -1,6 +1,7 @@
 """Frames of videos and cameras as images."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,9 +14,8 @@ from PIL import Image
 
 from vitrail.data.color import to_grey, to_rgb
 from vitrail.errors import DataError, VitrailError
-from vitrail.tasks.image_sources import SourceImage
+from vitrail.tasks.image_sources import VIDEOS, SourceImage
 
-ENDINGS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 CAMERA = "camera:"
 _PAPER = (255, 255, 255)
 
@@ -67,6 +67,22 @@ def with_frames(sources: object, fps: float, most: int) -> object:
     return [FrameSource(one, fps, most) if isinstance(one, str) and is_video(one) else one for one in sources]
 
 
+def left_out_note(words: Iterable[str]) -> str:
+    """Return a sentence about the videos of the folders among the words, which are not searched for; nothing if none.
+
+    Example:
+        >>> left_out_note(["clip.mp4", "no/such/folder"])
+        ''
+    """
+    folders = [word for word in words if os.path.isdir(word)]
+    names = (name for folder in folders for _, _, files in os.walk(folder) for name in files if name[0] != ".")
+    count = sum(map(is_video, names))
+    if not count:
+        return ""
+    them = "1 video of the folders is" if count == 1 else f"{count} videos of the folders are"
+    return f"{them} left out: name the file to predict its frames."
+
+
 def is_video(word: str) -> bool:
     """Return whether a word names a video file or a camera.
 
@@ -74,7 +90,7 @@ def is_video(word: str) -> bool:
         >>> is_video("clip.MP4"), is_video("camera:0"), is_video("a.png")
         (True, True, False)
     """
-    return word.startswith(CAMERA) or Path(word).suffix.lower() in ENDINGS
+    return word.startswith(CAMERA) or Path(word).suffix.lower() in VIDEOS
 
 
 def _frame(name: str, mode: str, get: Callable[[], Image.Image]) -> SourceImage:
