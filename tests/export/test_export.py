@@ -1,6 +1,7 @@
 """Exported files: the model's logits at any batch and size, in their own runtime, with what a user needs inside."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,12 @@ import torch
 from PIL import Image
 from small_models import SMALL
 
+import vitrail
 from vitrail.cli import main
 from vitrail.errors import DataError, VitrailError
+from vitrail.explain.blocks import backbone_of
+from vitrail.explain.heatmap import heatmap
+from vitrail.explain.options import ExplainOptions
 from vitrail.export.export import export
 from vitrail.export.metadata import METADATA, read_metadata
 from vitrail.export.program import export_program, quiet
@@ -18,6 +23,7 @@ from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
 from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.verify import compare
 from vitrail.grid import Grid
+from vitrail.inference.flops import count_macs
 from vitrail.kernels.attention.reference import attend
 from vitrail.models import create_model
 from vitrail.parts.adaptive_pooling import means
@@ -139,6 +145,61 @@ def test_predict_runs_the_file_with_its_own_preprocessing_and_names(swin, tmp_pa
         answers.append(json.loads(capsys.readouterr().out.splitlines()[0])["top"])
     for one, other in zip(*answers, strict=True):
         assert one["label"] == other["label"] and abs(one["probability"] - other["probability"]) < 1e-4
+
+
+LAYERS = (
+    "explain FILE IMAGE",
+    "trace FILE IMAGE",
+    "bench FILE --peers none",
+    "cost FILE",
+    "embed FILE IMAGE --out v.npz",
+    "probe FILE DATA",
+    "export FILE --to pt2 --out m.pt2",
+    "compress FILE --mlp 0.25 --out small",
+    "compress FILE --target 2x --data DATA --out small",
+    "compress FILE --sensitivity s.html --data DATA",
+    "convert FILE --out new",
+    "train DATA --weights FILE",
+    "runs soup FILE FILE --out soup",
+)
+"""Commands that need layers or weights."""
+
+
+def photos(folder):
+    """Write two images of each of three classes for each split."""
+    for split in ("train", "val", "test"):
+        for number, name in enumerate("aabbcc"):
+            path = folder / split / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40), (40 * number, 20, 200)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize("command", LAYERS)
+def test_verbs_that_need_layers_or_weights_ask_for_the_folder(swin, tmp_path, monkeypatch, capsys, command):
+    file, data = swin[1] / "swin.onnx", photos(tmp_path / "data")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    places = {"FILE": file, "IMAGE": data / "test/a/0.png", "DATA": data}
+    assert main([str(places.get(word, word)) for word in command.split()]) == 2
+    error = capsys.readouterr().err
+    assert f"{file} holds the outputs of its task alone, and " in error
+    assert "Use the model folder that it was exported from." in error
+    assert {path.name for path in Path().iterdir()} <= {"runs"}
+
+
+def test_a_file_is_no_model_to_optimize_or_save_from_python(swin, tmp_path):
+    opened = open_exported(swin[1] / "swin.onnx")
+    looks = (
+        lambda: vitrail.optimize(opened),
+        lambda: vitrail.save_model(opened, tmp_path / "model"),
+        lambda: heatmap(opened, torch.zeros(1, 3, 32, 32), ExplainOptions("saliency")),
+        lambda: count_macs(opened),
+        lambda: backbone_of(opened),
+    )
+    for look in looks:
+        with pytest.raises(VitrailError, match="holds the outputs of its task alone"):
+            look()
 
 
 def test_metadata_is_read_without_a_runtime(swin):

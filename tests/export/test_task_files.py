@@ -53,6 +53,9 @@ def test_texts_are_classified_by_a_file_that_holds_its_vocabulary(runtime, tmp_p
     for one, other in zip(folder, file, strict=True):
         assert one["top"][0]["label"] == other["top"][0]["label"]
         assert one["top"][0]["probability"] == pytest.approx(other["top"][0]["probability"], abs=1e-4)
+    for verb, *words in (("explain", "--text", "good"), ("trace", "good film"), ("cost",)):
+        assert main([verb, str(tmp_path / "texts.onnx"), *words]) == 2
+        assert "holds the outputs of its task alone" in capsys.readouterr().err
 
 
 @pytest.mark.slow

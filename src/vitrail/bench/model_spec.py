@@ -9,6 +9,7 @@ from torch import nn
 
 from vitrail.inference.model_loading import find_model
 from vitrail.models import catalogue, create_model
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 from vitrail.training.config import parse_overrides
 from vitrail.weights.folder import model_folder
@@ -61,6 +62,7 @@ class ModelSpec:
         """
         if not self.named:
             model = find_model(model_folder(self.model), self.weights, "cpu")
+            check_layers(model, "its weights are needed to compare it with its peers")
             return (model if self.imgsz is None else _resized(model, self.imgsz)).to(self.device)
         size: dict[str, Any] = {} if self.imgsz is None else {"image_size": self.imgsz}
         with torch.random.fork_rng(devices=[]):

@@ -69,11 +69,10 @@ class Compress(CompressSettings):
         """Compress, measure, print and write."""
         from vitrail.compress.calibration_data import open_probes
         from vitrail.compress.compress import compress
-        from vitrail.inference.model_loading import find_model
         from vitrail.weights.folder import check_replaceable, save_model
 
         if self.sensitivity is not None and self.out is None and self.empty:
-            self._write_sensitivity(find_model(self.model, self.weights, self.device), {})
+            self._write_sensitivity(self._model(), {})
             return 0
         if not self.model or self.out is None:
             raise VitrailError("Give a model and where to write: vitrail compress MODEL --mlp 0.25 --out FOLDER")
@@ -85,7 +84,7 @@ class Compress(CompressSettings):
                 "or an aim: --target 2x, --size 5MB, --latency 10ms."
             )
         check_replaceable(self.out)
-        model = find_model(self.model, self.weights, self.device)
+        model = self._model()
         probes = [] if self.data is None else open_probes(model, self.data, self.samples, self.seed, _tell)
         settings = CompressSettings(**{f.name: getattr(self, f.name) for f in fields(CompressSettings)})
         if aims:
@@ -98,6 +97,14 @@ class Compress(CompressSettings):
         self._compare(model, small)
         print(f"\n{self.out}: " + "; ".join(edit.summary() for edit in small.edits))
         return 0
+
+    def _model(self) -> Any:
+        from vitrail.inference.model_loading import find_model
+        from vitrail.parts.exported_file import check_layers
+
+        model = find_model(self.model, self.weights, self.device)
+        check_layers(model, "its weights are needed to compress it")
+        return model
 
     def _write_sensitivity(self, model: Any, chosen: dict[str, str]) -> None:
         """Quantize one layer at a time, and write the chart."""

@@ -80,6 +80,7 @@ class Explain:
         from vitrail.inference.model_loading import find_model
         from vitrail.parts.detection.detector import Detector
         from vitrail.parts.encoder_decoder import EncoderDecoder
+        from vitrail.parts.exported_file import check_layers
         from vitrail.parts.restorer import Restorer
         from vitrail.parts.sequence_model import SequenceModel
         from vitrail.tasks.classes.class_names import class_names
@@ -91,6 +92,7 @@ class Explain:
         look = self.look()
         check_writable_folder(self.out)
         model = find_model(self.model, self.weights, self.device)
+        check_layers(model, "its layers are needed to look inside")
         if isinstance(model, SequenceModel | EncoderDecoder):
             return self._explain_texts(model)
         if self.text or not self.images:

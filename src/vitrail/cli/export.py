@@ -20,8 +20,9 @@ class Export:
     takes them; Swin's windows are computed without a branch on a size. Detectors include the suppression of boxes;
     models that generate are one step with its cache, which vitrail generate and translate run. The file is compared
     with the model in its own runtime, on eight batches and sizes, before the command returns. It carries task,
-    preprocessing or vocabulary, and class names; the other verbs read ONNX and OpenVINO files like model folders.
-    (PyTorch loads .pt2 by pickle, so the program is compared before it is written, and such a file is not opened.)
+    preprocessing or vocabulary, and class names: predict, evaluate, serve, generate, translate and restore read ONNX
+    and OpenVINO files like model folders; the verbs that need layers or weights ask for the folder. (PyTorch loads .pt2
+    by pickle, so the program is compared before it is written, and such a file is not opened.)
     """
 
     model: Positional[str]

@@ -75,6 +75,7 @@ class Trace:
 
         from vitrail.inference.model_loading import find_model, pick_device
         from vitrail.models import catalogue, create_model
+        from vitrail.parts.exported_file import check_layers
         from vitrail.training.config import parse_overrides
 
         if self.model in catalogue() and self.weights is None and not Path(self.model).exists():
@@ -82,7 +83,9 @@ class Trace:
             return create_model(self.model, **parse_overrides(self.set)).to(pick_device(self.device)).eval(), True
         if self.set:
             raise VitrailError("--set changes a model with random weights; this one has weights of its own.")
-        return find_model(self.model, self.weights, self.device), False
+        model = find_model(self.model, self.weights, self.device)
+        check_layers(model, "a trace shows its layers")
+        return model, False
 
     def _trace(self, model: Any) -> "ModelTrace":
         from shlex import join

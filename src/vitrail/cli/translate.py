@@ -55,6 +55,7 @@ class TranslateVerb:
         """Translate, print, and return the exit code."""
         from vitrail.atomic_io import check_writable
         from vitrail.inference.model_loading import find_model, task_of
+        from vitrail.parts.exported_file import check_layers
         from vitrail.tasks.text_sources import find_lines
         from vitrail.tasks.translate.translator import Translator
 
@@ -69,6 +70,8 @@ class TranslateVerb:
             raise VitrailError(
                 f"{self.model} is a model of the task {task_of(model)}. Use: vitrail predict {self.model}"
             )
+        if self.alignment is not None:
+            check_layers(model, "its layers are needed for the alignment")
         flags: Any = self
         translator = Translator(model, flags, self.exact, lambda line: print(line, file=sys.stderr))
         lines = (

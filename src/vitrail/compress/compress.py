@@ -29,6 +29,7 @@ from vitrail.edits.prune_tokens import PruneTokens
 from vitrail.edits.quantize import quantizable_layers, quantize_weights
 from vitrail.edits.slicing import group_index
 from vitrail.errors import VitrailError
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 
 SIZES = {"linformer": 64, "star": 2}
@@ -63,6 +64,7 @@ def compress(
         >>> [edit.summary() for edit in small.edits]
         ['heads removed: 3 left in 2 layers', 'hidden channels removed: 768 left in 2 MLPs']
     """
+    check_layers(model, "its weights are needed to compress it")
     if hasattr(model, "unconverted"):
         raise VitrailError("This model is optimized already. Compress the model that it was made from.")
     small = deepcopy(model).eval()

@@ -15,6 +15,7 @@ from vitrail.edits.heads import prunable_heads
 from vitrail.edits.hidden import prunable_hidden
 from vitrail.edits.width import stream_widths
 from vitrail.errors import VitrailError
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 
 HEADS, MLP, RANKS, WIDTH = 1 / 6, 1 / 8, 0.1, 1 / 12
@@ -165,6 +166,7 @@ def plan(
     Raises:
         VitrailError: the model has nothing to remove.
     """
+    check_layers(model, "its weights are needed to compress it")
     whole, higher, unit = evaluate(model)
     points = 0.01 if unit == "%" else 1.0
     reference, first = reference_outputs(model, probes), figures(model)

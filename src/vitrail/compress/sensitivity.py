@@ -10,6 +10,7 @@ from vitrail.compress.moments import input_moments
 from vitrail.edits.low_rank import put
 from vitrail.edits.quantize import quantizable_layers, quantize_weights
 from vitrail.errors import VitrailError
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 from vitrail.parts.quantized_linear import FORMATS, QuantizedLinear, least_squares, quantized
 
@@ -50,6 +51,7 @@ def layer_sensitivity(
     Raises:
         VitrailError: there is no data, or no layer can be quantized.
     """
+    check_layers(model, "its weights are needed to quantize them")
     if not probes:
         raise VitrailError("Sensitivity is measured on data. Give --data.")
     layers = quantizable_layers(model)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vitrail.errors import VitrailError, unknown
 from vitrail.parts.attend import Attend
 from vitrail.parts.backbone import Backbone
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.token_reduction import FewerTokensStage
 
 
@@ -83,6 +84,7 @@ def backbone_of(model: nn.Module) -> Backbone:
         >>> backbone_of(model) is model.backbone
         True
     """
+    check_layers(model, "its layers are needed to look inside")
     backbone = getattr(model, "backbone", model)
     if isinstance(backbone, Backbone):
         return backbone

@@ -20,9 +20,10 @@ from vitrail.explain.overlay import seen
 from vitrail.explain.token_query import Pixel
 from vitrail.parts.detection.boxes import Boxes
 from vitrail.parts.detection.detector import Detector
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 from vitrail.tasks.detect.batches import BoxSample, collate
-from vitrail.tasks.inference import evaluating
+from vitrail.tasks.inference import device_of, evaluating
 
 
 def box_saliency(
@@ -89,6 +90,7 @@ def detector_album(
     Raises:
         VitrailError: no box covers the pixel.
     """
+    check_layers(model, "gradients through its layers are needed")
     for name, image in images:
         prepared = _prepare(model, image)
         with evaluating(model), torch.no_grad():
@@ -113,7 +115,7 @@ def _prepare(model: Model, image: Image.Image) -> _Prepared:
     pixels = np.array(view.image(image))
     empty = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool)
     batch = collate([BoxSample(pixels, *empty, None, 0)], model.preprocess)
-    device = next(model.parameters()).device
+    device = device_of(model)
     return _Prepared(batch.images.to(device), (pixels.shape[0], pixels.shape[1]), pixels.shape[0] / image.height)
 
 

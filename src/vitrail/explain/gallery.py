@@ -21,6 +21,7 @@ from vitrail.explain.overlay import seen
 from vitrail.explain.weight_figures import bias_figure, filters_figure, positions_figure
 from vitrail.parts.model import Model
 from vitrail.parts.positions import LearnedPosition, RelativePositionBias
+from vitrail.tasks.inference import device_of
 
 Images = Sequence[Image.Image] | Tensor
 """PIL images, or a prepared batch `(B, C, Y, X)`."""
@@ -32,13 +33,12 @@ DISTANCE = "Attention distance"
 
 def prepare(model: Model, images: Images) -> Tensor:
     """Return a preprocessed batch on the model's device; a preprocessed batch is only moved."""
-    first = next(model.parameters())
     if isinstance(images, Tensor):
-        return images.to(first.device)
+        return images.to(device_of(model))
     if not images:
         raise VitrailError("There are no images to look at; give at least one.")
     transform = EvalTransform(model.preprocess)
-    return torch.stack([transform(image) for image in images]).to(first.device)
+    return torch.stack([transform(image) for image in images]).to(device_of(model))
 
 
 def attention_overlays(model: Model, images: Images, method: str = "auto", **look: Any) -> list[Image.Image]:

@@ -18,6 +18,7 @@ from vitrail.explain.saliency import receptive_field, saliency
 from vitrail.explain.token_map import BlockContext, centre_of
 from vitrail.explain.token_query import Pixel, Query, centre
 from vitrail.grid import Grid
+from vitrail.parts.exported_file import check_layers
 from vitrail.tasks.inference import evaluating
 
 
@@ -51,6 +52,7 @@ def heatmap(model: nn.Module, images: Tensor, look: ExplainOptions = AUTO) -> He
         >>> heatmap(model, torch.zeros(1, 3, 32, 32)).values.shape
         torch.Size([1, 2, 2])
     """
+    check_layers(model, "its layers are needed to look inside")
     look = resolve_options(model, look)
     return METHODS[look.method](model, images, look)
 

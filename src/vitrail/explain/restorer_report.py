@@ -11,9 +11,10 @@ from vitrail.errors import VitrailError
 from vitrail.explain.html_page import Section
 from vitrail.explain.local_attribution import attribute
 from vitrail.explain.overlay import normalised, paint
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 from vitrail.parts.restorer_reach import reach
-from vitrail.tasks.inference import evaluating
+from vitrail.tasks.inference import device_of, evaluating
 
 LARGEST = 192
 """Side of the part of the image that is looked at, in input pixels: gradients of all layers are in memory."""
@@ -32,6 +33,7 @@ def restorer_album(
     Raises:
         VitrailError: the pixel is outside the restored image.
     """
+    check_layers(model, "gradients through its layers are needed")
     for name, image in images:
         row, column = pixel or tuple(side * model.scale // 2 for side in (image.height, image.width))
         if not (0 <= row < image.height * model.scale and 0 <= column < image.width * model.scale):
@@ -40,7 +42,7 @@ def restorer_album(
         top = _start(row // model.scale, image.height, model.multiple)
         left = _start(column // model.scale, image.width, model.multiple)
         part = image.crop((left, top, min(left + LARGEST, image.width), min(top + LARGEST, image.height)))
-        batch = _to_tensor(part, model.config.in_channels).to(next(model.parameters()).device)
+        batch = _to_tensor(part, model.config.in_channels).to(device_of(model))
         with evaluating(model):
             found = attribute(model, batch, row - top * model.scale, column - left * model.scale)
         seen = int((found.field > 0).sum())

@@ -23,7 +23,7 @@ from vitrail.explain.rollout import compose, reading
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.model import Model
 from vitrail.tasks import data_url
-from vitrail.tasks.inference import evaluating
+from vitrail.tasks.inference import device_of, evaluating
 
 MOST_LEVELS = 4_000_000
 """Cells of all rows of one response; a model with more sends the row of the prediction alone."""
@@ -72,7 +72,7 @@ def encode_image_heat(model: Model, image: Image.Image, kind: str) -> dict[str, 
     """
     if kind not in heat_kinds(model):
         raise no_maps(model) if kind == "rollout" else VitrailError(f"{name_of(model)} has no heatmap {kind}.")
-    images = EvalTransform(model.preprocess)(image)[None].to(next(model.parameters()).device)
+    images = EvalTransform(model.preprocess)(image)[None].to(device_of(model))
     facts, rows = _KINDS[kind](model, images)
     maxima = rows.amax((1, 2))
     levels = (rows / maxima.clamp_min(1e-30)[:, None, None] * 255).round().to(torch.uint8)

@@ -26,7 +26,7 @@ from vitrail.explain.overlay import seen
 from vitrail.explain.token_query import Query
 from vitrail.parts.model import Model
 from vitrail.tasks import data_url
-from vitrail.tasks.inference import evaluating
+from vitrail.tasks.inference import device_of, evaluating
 
 MOST_WEIGHTS = 8_000_000
 """Weights of one answer, a byte each. A model with more sends one layer an answer, a larger layer one query."""
@@ -74,7 +74,7 @@ def encode_image_maps(model: Model, image: Image.Image, layer: str = "", query: 
     """
     if not attending_blocks(model):
         raise no_maps(model)
-    images = EvalTransform(model.preprocess)(image)[None].to(next(model.parameters()).device)
+    images = EvalTransform(model.preprocess)(image)[None].to(device_of(model))
     backbone = backbone_of(model)
     with evaluating(model), torch.no_grad(), attention_maps(backbone) as maps:
         backbone(images)

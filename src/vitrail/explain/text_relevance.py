@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vitrail.explain.text_targets import TextTarget, find_targets
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
-from vitrail.tasks.inference import evaluating
+from vitrail.tasks.inference import device_of, evaluating
 from vitrail.tasks.pretrain.training import MASK
 from vitrail.tasks.sentiment.word_effects import WordEffect, occlusion, words_read
 from vitrail.tasks.text_inputs import most_tokens, need_vocabulary, pad_ids, padded_layout
@@ -54,6 +55,7 @@ def explain_text(model: Model, text: str) -> list[TextExplanation]:
     Raises:
         VitrailError: the text has no token, or the model's task is not explained.
     """
+    check_layers(model, "its layers are needed to look inside")
     vocabulary = need_vocabulary(model)
     longest = most_tokens(model.config, model.metadata.get("max_length"))
     text, special = clean(text)[0], model.task != "language"
@@ -163,6 +165,6 @@ def _occluded(model: Model, text: str, target: TextTarget, longest: int, special
 
 
 def _outputs(model: Model, texts: Sequence[Sequence[int]]) -> tuple[Any, Tensor, Tensor]:
-    device = next(model.parameters()).device
+    device = device_of(model)
     ids, lengths = (value.to(device) for value in pad_ids(texts))
     return model(ids, padded_layout(ids, lengths)), ids, lengths

@@ -13,6 +13,7 @@ from vitrail.export.metadata import SUFFIXES
 from vitrail.export.program import Program, export_program
 from vitrail.export.runtime import open_runtime
 from vitrail.export.verify import Compared, verify
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 
 MOST_PLANNED = 16
@@ -66,6 +67,7 @@ def export(model: Model, target: str, path: str | Path, sizes: str = "auto") -> 
         ...     export(model, "pt2", f"{folder}/vit.pt2").sizes
         {'height': 'any', 'width': 'any'}
     """
+    check_layers(model, "its layers are needed to export it again")
     path = _checked(target, Path(path), sizes)
     model = with_dense_weights(model).eval()
     description = describe(model)

@@ -13,6 +13,7 @@ from vitrail.export.libraries import required
 from vitrail.export.metadata import SUFFIXES, external_files, is_exported, read_metadata
 from vitrail.export.program import program_spec
 from vitrail.export.verify import Run
+from vitrail.parts.exported_file import outputs_alone
 from vitrail.parts.model import Model
 
 __all__ = ["is_exported", "open_exported", "open_runtime"]
@@ -23,6 +24,7 @@ def open_exported(path: str | Path) -> Model:
 
     Attributes:
         runtime: name of the runtime.
+        exported_file: the path.
         unconverted: empty: the program runs as it is, and is not optimized.
 
     Raises:
@@ -52,7 +54,7 @@ def open_exported(path: str | Path) -> Model:
         shell.backbone.forward = shell.features
     if spec.attach is not None:
         spec.attach(shell, checked)
-    shell.runtime, shell.unconverted = target, ()
+    shell.runtime, shell.unconverted, shell.exported_file = target, (), str(path)
     return shell
 
 
@@ -64,10 +66,7 @@ _CLOSED = {
 
 def _no_features(path: Path) -> Callable[..., object]:
     def features(*given: object, **named: object) -> object:
-        raise VitrailError(
-            f"{path} holds the outputs of its task alone, and features of the backbone are asked for.\n"
-            "Use the model folder that it was exported from."
-        )
+        raise outputs_alone(str(path), "features of the backbone are needed")
 
     return features
 

@@ -19,6 +19,7 @@ from vitrail.parts.backbone import Classifier
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
 from vitrail.parts.encoder_decoder import EncoderDecoder
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.sequence_model import SequenceModel
@@ -68,6 +69,7 @@ def optimize(model: Model, precision: Precision = "auto") -> OptimizedModel:
     """
     if isinstance(model, OptimizedModel):
         return _again(model, precision)
+    check_layers(model, "its weights are needed to optimize it")
     if isinstance(model, SequenceModel):
         return (optimize_encoder if is_encoder(model) else optimize_decoder)(model, precision)
     if isinstance(model, EncoderDecoder):

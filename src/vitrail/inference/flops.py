@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from vitrail.errors import VitrailError
 from vitrail.models import create_model
+from vitrail.parts.exported_file import check_layers
 
 # Operators without a matrix product. The others are registered in the counter; an operator in neither list would count
 # as zero, so it raises.
@@ -179,6 +180,7 @@ def meta_model(model: nn.Module | str) -> nn.Module:
         'meta'
     """
     if isinstance(model, nn.Module):
+        check_layers(model, "its cost is counted layer by layer")
         return model
     with torch.device("meta"):
         return create_model(model)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vitrail.errors import VitrailError
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -156,6 +157,8 @@ def check_same(models: Sequence[nn.Module]) -> None:
     """
     if len(models) < 2:
         raise VitrailError(f"A soup needs at least two models; got {len(models)}.")
+    for model in models:
+        check_layers(model, "its weights are needed to average them")
     first = models[0]
     for number, model in enumerate(models[1:], start=2):
         for name in ("variant", "config", "edits", "metadata"):

@@ -17,6 +17,7 @@ from vitrail.data.transform import EvalTransform
 from vitrail.errors import VitrailError
 from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.native.image_resize import best_pixels
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import ImageModel, Model
 from vitrail.parts.restorer import Restorer
 from vitrail.parts.text_heads import MeanOfSequence
@@ -37,6 +38,7 @@ def feature_reader(model: Model, pool: Pool = "auto") -> "ImageFeatures | TextFe
     Raises:
         VitrailError: the model has no single vector for an input.
     """
+    check_layers(model, "features of the backbone are needed")
     if isinstance(getattr(model, "inputs", None), Vocabulary) and hasattr(model, "features"):
         return TextFeatures(model, pool)
     if isinstance(model, ImageModel) and hasattr(model, "features") and not isinstance(model, Restorer):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.grid import Grid
+from vitrail.parts.exported_file import check_layers
 from vitrail.tasks.inference import evaluating
 
 
@@ -110,6 +111,7 @@ def record(model: nn.Module, *inputs: object) -> Call:
         >>> [(call.path, call.name) for call in root.walk()]
         [('', 'Sequential'), ('0', 'Linear'), ('1', 'ReLU')]
     """
+    check_layers(model, "a trace shows its layers")
     root = Call("", model)
     stack = [root]
     entered: list[bool] = []

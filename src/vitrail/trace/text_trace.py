@@ -14,6 +14,7 @@ from vitrail.layouts import TokenSequence
 from vitrail.parts.backbone import Features
 from vitrail.parts.channel_mixers import MLP
 from vitrail.parts.encoder_decoder import EncoderDecoder
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 from vitrail.parts.sequence_model import SequenceModel, TiedModel
 from vitrail.tasks.inference import inference_mode_for
@@ -112,6 +113,7 @@ def trace_text(model: Model, text: str, command: str = "") -> ModelTrace:
     Raises:
         VitrailError: the model has no vocabulary, or the text has no token or too many.
     """
+    check_layers(model, "a trace shows its layers")
     if not isinstance(model, SequenceModel | EncoderDecoder):
         raise VitrailError(f"{name_of(model)} is no model of texts.")
     vocabulary = need_vocabulary(model)

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitrail.errors import DataError, VitrailError
+from vitrail.parts.exported_file import outputs_alone
 from vitrail.weights.folder import check_one_model
 from vitrail.weights.pickle_scan import check_imports
 from vitrail.weights.safe_types import safe_types
@@ -31,6 +32,7 @@ from vitrail.weights.zip_check import check_archive, check_records, read_npz
 # Search order in a folder.
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 HEADER = "vitrail"  # entry of a safetensors header for our metadata
+_PROGRAMS = (".onnx", ".xml", ".pt2", ".pte")  # files of `vitrail export`
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".tar")
 
 # Exceptions of PyTorch's reader for corrupt bytes.
@@ -104,6 +106,8 @@ def read_file(path: Path) -> Mapping[str, Any]:
 
 def _reader(path: Path) -> Callable[[Path], Mapping[str, Any]]:
     """Choose the reader of a file by its first bytes."""
+    if path.suffix in _PROGRAMS:
+        raise outputs_alone(str(path), "weights are needed")
     with open(path, "rb") as file:
         head = file.read(16)
     size = path.stat().st_size

@@ -26,6 +26,7 @@ from vitrail.edits.edit import edits_from_json, edits_to_json, replay
 from vitrail.errors import DataError, VitrailError
 from vitrail.inputs import ModelInputs, inputs_in
 from vitrail.models import create_model, make_config
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 from vitrail.parts.quantized_linear import stored_weights
 from vitrail.weights.custom_architecture import need_own_file, own_file
@@ -275,6 +276,7 @@ def _read_inputs(folder: Path, kind: type[ModelInputs]) -> ModelInputs:
 
 def _refuse_altered(model: Model, values: dict[str, Any], inputs: ModelInputs | None) -> None:
     """Refuse a model whose parts were exchanged: `load_model` could not rebuild it."""
+    check_layers(model, "a model folder holds its weights")
     if hasattr(model, "unconverted"):
         raise VitrailError(
             f"This is an optimized {model.variant}, whose weights are packed for this machine.\n"

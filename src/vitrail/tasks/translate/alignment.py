@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vitrail.layouts import TokenSequence
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 from vitrail.parts.token_mixers.cross_attention import CrossAttention
 from vitrail.tasks.attention_page import attention_page
@@ -61,6 +62,7 @@ def cross_attention(model: Model, source: Sequence[int], target: Sequence[int]) 
         >>> torch.as_tensor(cross_attention(model, [4, 5, 6], [1, 3])).shape
         torch.Size([2, 1, 2, 3])
     """
+    check_layers(model, "its layers are needed for the alignment")
     found: list[Tensor] = []
 
     def keep(attend: Any, arguments: tuple[Any, ...]) -> None:
