@@ -202,6 +202,16 @@ def test_a_file_is_no_model_to_optimize_or_save_from_python(swin, tmp_path):
             look()
 
 
+def test_the_report_of_a_file_has_no_maps(swin, tmp_path):
+    data, pages = photos(tmp_path / "data"), []
+    for source in ("model", "swin.onnx"):
+        words = [swin[1] / source, data, "--split", "test", "--report", tmp_path / "report.html"]
+        assert main(["evaluate", *map(str, words)]) == 0
+        pages.append((tmp_path / "report.html").read_text())
+    assert ["Where the model looks" in page for page in pages] == [True, False]
+    assert "holds the outputs" not in pages[1]
+
+
 def test_metadata_is_read_without_a_runtime(swin):
     model, folder = swin
     found = read_metadata(folder / "swin.onnx")

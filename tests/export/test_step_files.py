@@ -133,6 +133,17 @@ def test_translate_gives_the_lines_of_the_folder(runtime, tmp_path, capsys):
     assert len(found[0]) == 3
     for one, other in zip(*found, strict=True):
         assert one[1:] == other[1:] and abs(float(one[0]) - float(other[0])) < 1e-3
+    words = [str(tmp_path / "text.onnx"), "a dog", "--alignment", str(tmp_path / "page.html")]
+    assert main(["translate", *words]) == 2
+    assert "its layers are needed for the alignment" in capsys.readouterr().err
+    (tmp_path / "pairs.tsv").write_text("a dog\tin the snow\nyou see the snow\ta dog\n")
+    figures = []
+    for source in ("model", "text.onnx"):
+        assert main(["evaluate", str(tmp_path / source), str(tmp_path / "pairs.tsv"), "--split", "all", "--json"]) == 0
+        figures.append(json.loads(capsys.readouterr().out))
+    assert figures[0]["loss"] == pytest.approx(figures[1]["loss"], abs=1e-4)
+    texts = [[each["translation"] for each in found["examples"]] for found in figures]
+    assert texts[0] == texts[1] and len(texts[0]) == 2
 
 
 def trained_translator():

@@ -53,6 +53,14 @@ def test_texts_are_classified_by_a_file_that_holds_its_vocabulary(runtime, tmp_p
     for one, other in zip(folder, file, strict=True):
         assert one["top"][0]["label"] == other["top"][0]["label"]
         assert one["top"][0]["probability"] == pytest.approx(other["top"][0]["probability"], abs=1e-4)
+    reasons = [printed(capsys, tmp_path / name, "--text", "good film", "--explain") for name in ("model", "texts.onnx")]
+    for (one, effect), (other, exported) in zip(*(each[0]["words"] for each in reasons), strict=True):
+        assert one == other and effect == pytest.approx(exported, abs=1e-3)
+    (tmp_path / "data.csv").write_text("text,label\ngood film,good\nbad film,bad\na film,neither\n")
+    for name in ("model", "texts.onnx"):
+        words = [tmp_path / name, tmp_path / "data.csv", "--split", "all", "--report", tmp_path / "report.html"]
+        assert main(["evaluate", *map(str, words)]) == 0
+        assert "3 sentences" in capsys.readouterr().out and "<html" in (tmp_path / "report.html").read_text()
     for verb, *words in (("explain", "--text", "good"), ("trace", "good film"), ("cost",)):
         assert main([verb, str(tmp_path / "texts.onnx"), *words]) == 2
         assert "holds the outputs of its task alone" in capsys.readouterr().err

@@ -76,6 +76,14 @@ def test_a_file_of_a_convbert_fills_the_words_of_the_folder(runtime, tmp_path, c
     for one, other in zip(*([mask for line in each for mask in line] for each in found), strict=True):
         assert [word for word, _ in one] == [word for word, _ in other]
         assert [p for _, p in one] == pytest.approx([p for _, p in other], abs=1e-4)
+    (tmp_path / "text.txt").write_text("a dog ran in the snow\n" * 8)
+    figures = []
+    for name in ("model", "words.onnx"):
+        words = [str(tmp_path / name), str(tmp_path / "text.txt"), "--split", "all", "--json"]
+        assert main(["evaluate", *words]) == 0
+        figures.append(json.loads(capsys.readouterr().out))
+    assert figures[0]["segments"] == figures[1]["segments"] > 0
+    assert figures[0]["masked_nats"] == pytest.approx(figures[1]["masked_nats"], abs=1e-4)
 
 
 def test_a_file_of_vectors_is_written_and_has_no_words_to_predict(runtime, tmp_path, capsys):

@@ -8,6 +8,7 @@ from vitrail.data.bands import band_mode, bands_of
 from vitrail.errors import VitrailError
 from vitrail.explain.gallery import attention_overlays, portraits, prepare, scenes
 from vitrail.explain.options import best_method
+from vitrail.parts.exported_file import exported_file
 from vitrail.parts.model import Model
 from vitrail.report.run_folder import RecordedRun
 from vitrail.tasks.data_url import decode, encode
@@ -29,7 +30,7 @@ def look_inside(run: RecordedRun, model: Model | None = None) -> dict[str, Any]:
     chosen = [] if run.evaluation is None else run.evaluation.images_to_explain()
     if model is None and chosen and run.model:
         model = load_model(run.model)
-    if not chosen or model is None:
+    if not chosen or model is None or exported_file(model):  # a file has no layers to look into
         return {}
     mode = band_mode(model.preprocess.channels)
     if bands_of(mode) is not None:  # the evaluation keeps images for display, not all bands

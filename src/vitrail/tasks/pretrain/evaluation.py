@@ -6,6 +6,7 @@ from typing import Any
 
 from vitrail.data.bucketed_sampler import BucketedSampler
 from vitrail.data.text_streams import TextStream
+from vitrail.parts.exported_file import check_layers
 from vitrail.parts.model import Model
 from vitrail.tasks.formatting import duration, percent
 from vitrail.tasks.inference import inference_mode_for
@@ -112,6 +113,8 @@ def evaluate_pretrained(
     started, vocabulary = perf_counter(), need_vocabulary(model)
     longest = most_tokens(model.config, model.metadata.get("max_length"))
     pairs = bool(model.metadata.get("next_sentence"))
+    if pairs:
+        check_layers(model, "has no input for the next lines that this model learnt to judge")
     dataset = SegmentSet(stream, vocabulary, (longest - 3) // 2 if pairs else longest - 2)
     order = BucketedSampler([len(segment) for segment in dataset.segments], options.batch, shuffle=False)
     rule = rule_of(vocabulary, model.metadata.get("mask", 0.15))

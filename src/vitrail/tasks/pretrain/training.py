@@ -12,6 +12,7 @@ from vitrail.data.text_streams import TextStreams
 from vitrail.data.token_windows import IGNORED
 from vitrail.errors import VitrailError
 from vitrail.models import make_config
+from vitrail.parts.exported_file import exported_file
 from vitrail.parts.model import Model
 from vitrail.parts.text_heads import PretrainingHead, SentenceVector, TiedHead, UntiedHead
 from vitrail.tasks.language.metric import language_loss
@@ -164,8 +165,13 @@ def check_word_head(model: Model) -> None:
 def masked_scores(model: Model, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
     """Return scores `(1, M, V)` of the masked words alone, and `(B, 2)` of the next line, zeros without such a head.
 
-    The word table is the largest product of a small model, and one token in seven is masked.
+    The word table is the largest product of a small model, and one token in seven is masked; an exported file scores
+    all words.
     """
+    if exported_file(model):
+        found = model(batch.ids, batch.layout)
+        words = found[0] if isinstance(found, tuple) else found
+        return words[batch.targets != IGNORED][None], words.new_zeros(len(batch.ids), 2)
     features = model.features(batch.ids, batch.layout)
     chosen = features._replace(tokens=features.tokens[batch.targets != IGNORED][None])
     if isinstance(model.head, PretrainingHead):

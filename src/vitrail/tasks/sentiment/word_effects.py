@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vitrail.parts.model import Model
+from vitrail.tasks.inference import device_of
 from vitrail.tasks.text_inputs import encode_texts, pad_ids, padded_layout
 
 MOST_WORDS = 256
@@ -110,7 +111,7 @@ def mark_words(words: tuple[WordEffect, ...], count: int = 3) -> str:
 
 def _logits(model: Model, ids: Any) -> Tensor:
     padded, lengths = pad_ids(ids)
-    device = next(model.parameters()).device
+    device = device_of(model)
     padded, lengths = padded.to(device), lengths.to(device)
     return model(padded, padded_layout(padded, lengths)).double().cpu()
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrail.data.image_io import printable
+from vitrail.parts.exported_file import exported_file
 from vitrail.parts.model import Model
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_maps import alignment_view
@@ -60,8 +61,11 @@ class TranslationPredictor:
         ]
 
     def view(self, result: TranslatedText) -> dict[str, Any]:
-        """Return the tokens of both sides, and the cross-attention of each layer and head, as `alignment_view`."""
-        if not result.target:
+        """Return the tokens of both sides, and the cross-attention of each layer and head, as `alignment_view`.
+
+        An exported file has none.
+        """
+        if not result.target or exported_file(self.translator.model):
             return alignment_view((), (), None)
         given = Translated(result.translation, tokens=result.target, source=result.source)
         found = align(self.translator, result.text, given)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from vitrail.data.pairs import ParallelSplits, SentencePairs
 from vitrail.data.token_batches import TokenBatches
@@ -13,6 +14,7 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.kernels.word_loss import word_loss
 from vitrail.layouts import TokenSequence
 from vitrail.parts.encoder_decoder import EncoderDecoder
+from vitrail.parts.exported_file import exported_file
 from vitrail.parts.model import Model
 from vitrail.tasks.task import RunSpec, Share
 from vitrail.tasks.text_inputs import pad_ids, padded_layout, vocabulary_of
@@ -134,6 +136,8 @@ def encode_pairs(vocabulary: Vocabulary, pairs: SentencePairs) -> list[tuple[tup
 def pair_loss(model: Model, batch: PairBatch, smoothing: float) -> tuple[Tensor, Tensor]:
     """Return the smoothed loss and the negative log-likelihood, summed over the target tokens without padding."""
     source = padded_layout(batch.source, batch.source_lengths)
+    if exported_file(model):
+        return _file_loss(model, batch, source, smoothing)
     memory = model.encode(batch.source, source)
     length = max(batch.target.shape[1] - 1, 1)
     layout = TokenSequence(length, memory=memory, memory_lengths=source.lengths)
@@ -142,6 +146,16 @@ def pair_loss(model: Model, batch: PairBatch, smoothing: float) -> tuple[Tensor,
     x, targets = x[real], batch.target[:, 1:][real[:, : batch.target.shape[1] - 1]]
     head: Any = model.head
     return tuple(word_loss(head.transform(x), model.embedding.words.weight, targets, smoothing, head.bias))
+
+
+def _file_loss(model: Model, batch: PairBatch, source: TokenSequence, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Return the losses of an exported file, from the scores of all words."""
+    length = max(batch.target.shape[1] - 1, 1)
+    scores = model(batch.source, batch.target[:, :length], source)
+    real = torch.arange(length) < batch.target_lengths[:, None] - 1  # (B, N)
+    scores, targets = scores[real], batch.target[:, 1:][real[:, : batch.target.shape[1] - 1]]
+    smoothed, plain = (cross_entropy(scores, targets, label_smoothing=e, reduction="sum") for e in (smoothing, 0.0))
+    return smoothed, plain
 
 
 class TranslationMetric:
