@@ -1,5 +1,6 @@
 """Exported files: the model's logits at any batch and size, in their own runtime, with what a user needs inside."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from vitrail.export.symbolic_windows import SymbolicWindowAttention
 from vitrail.export.verify import compare
 from vitrail.grid import Grid
 from vitrail.inference.flops import count_macs
+from vitrail.inference.model_loading import find_model
 from vitrail.kernels.attention.reference import attend
 from vitrail.models import create_model
 from vitrail.parts.adaptive_pooling import means
@@ -210,6 +212,35 @@ def test_the_report_of_a_file_has_no_maps(swin, tmp_path):
         pages.append((tmp_path / "report.html").read_text())
     assert ["Where the model looks" in page for page in pages] == [True, False]
     assert "holds the outputs" not in pages[1]
+
+
+def test_a_served_file_offers_nothing_inside(swin):
+    pytest.importorskip("fastapi", reason="needs the extra `serve`")
+    from harness import Harness, png
+
+    from vitrail.serving.limits import Limits
+    from vitrail.serving.served_model import serve_model
+
+    folder = swin[1]
+    models = [serve_model(name, find_model(folder / name), Limits()) for name in ("model", "swin.onnx")]
+    with Harness(models) as server:
+        whole, file = (server.get(f"/v1/models/{each.name}").json() for each in models)
+        assert whole["parameters"] > 0 and whole["attention"] and whole["heatmaps"] and whole["traceable"]
+        assert file["parameters"] is None and file["heatmaps"] == []
+        assert file["attention"] is False and file["traceable"] is False
+        card = server.get("/v1/models/swin.onnx/card").json()
+        assert card["parameters"] is None and card["multiply_adds"] is None
+        image = base64.b64encode(png(size=(40, 40))).decode()
+        for route, options, code in (
+            ("attention", {}, "no_maps"),
+            ("heatmap", {"kind": "rollout"}, "no_maps"),
+            ("trace", {}, "no_trace"),
+        ):
+            body = {"input": image, "options": options}
+            reply = server.post(f"/v1/models/swin.onnx/{route}", body)
+            assert reply.status == 400 and reply.code == code and b"is an exported file" in reply.body
+            assert server.post(f"/v1/models/model/{route}", body).status == 200
+        assert server.post("/v1/models/swin.onnx/predict", {"input": image}).status == 200
 
 
 def test_metadata_is_read_without_a_runtime(swin):

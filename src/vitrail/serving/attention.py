@@ -30,7 +30,7 @@ async def attention(name: str, request: Request) -> Response:
     with service.request(model):
         upload = await service.upload(request, model)
         if model.kind != "image" or not model.layers_with_maps:
-            raise Refusal(400, "no_maps", f"{name} has no attention maps of images.")
+            raise Refusal(400, "no_maps", model.without_layers or f"{name} has no attention maps of images.")
         image, choice = await read_one_image(service, model, upload), _choice(upload.options)
         outcome = await service.call(model, lambda: encode_image_maps(model.model, image, **choice), request)
         return Response(outcome.value, media_type="application/octet-stream")
@@ -45,7 +45,7 @@ async def heatmap(name: str, request: Request) -> Response:
         upload = await service.upload(request, model)
         kind = upload.options.get("kind")
         if model.kind != "image" or not model.heatmaps:
-            raise Refusal(400, "no_maps", f"{name} has no heatmaps of images.")
+            raise Refusal(400, "no_maps", model.without_layers or f"{name} has no heatmaps of images.")
         if kind not in model.heatmaps or len(upload.options) > 1:
             raise Refusal(400, "bad_request", f"The only option is `kind`: {' or '.join(model.heatmaps)}.")
         image = await read_one_image(service, model, upload)

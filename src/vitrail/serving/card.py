@@ -9,6 +9,7 @@ from starlette.responses import Response
 from vitrail.inference.flops import counted_macs
 from vitrail.models.published import PUBLISHED
 from vitrail.models.published.hosted import HOSTED
+from vitrail.parts.exported_file import exported_file
 from vitrail.parts.model import Model
 from vitrail.serving.predict_route import json_response
 from vitrail.serving.refusal import Refusal
@@ -53,7 +54,7 @@ def model_facts(served: ServedModel) -> dict[str, Any]:
     return {
         "name": served.name,
         "variant": variant,
-        "parameters": sum(value.numel() for value in model.parameters()),
+        "parameters": served.parameters,
         "multiply_adds": macs,
         "uncounted": uncounted.partition("\n")[0] or None,
         "licence": getattr(model, "license", None),
@@ -76,7 +77,7 @@ def find_run(place: Path) -> Path | None:
 
 
 def _cost(model: Model) -> tuple[int | None, str]:
-    if not hasattr(model, "config"):
+    if exported_file(model) or not hasattr(model, "config"):
         return None, "An exported program states no cost."
     try:
         return counted_macs(model)

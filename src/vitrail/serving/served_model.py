@@ -16,6 +16,7 @@ from vitrail.errors import VitrailError
 from vitrail.explain.served_heat import heat_kinds
 from vitrail.explain.served_maps import LayerInfo, layers_with_maps
 from vitrail.inference.model_loading import task_of
+from vitrail.parts.exported_file import exported_file
 from vitrail.parts.model import Model
 from vitrail.serving.inputs import Item, hold, make_input
 from vitrail.serving.limits import Limits
@@ -125,6 +126,18 @@ class ServedModel:
         """Whether results can be streamed."""
         return isinstance(self.predictor, Streamer)
 
+    @property
+    def without_layers(self) -> str:
+        """Reason why nothing inside an exported file can be shown; empty for other models."""
+        if not exported_file(self.model):
+            return ""
+        return f"{self.name} is an exported file, which holds the outputs of its task alone; serve its model folder."
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of weights; None for an exported file, which does not state it."""
+        return None if exported_file(self.model) else sum(value.numel() for value in self.model.parameters())
+
     @cached_property
     def layers_with_maps(self) -> list[LayerInfo]:
         """Layers whose attention maps can be shown."""
@@ -138,7 +151,7 @@ class ServedModel:
     @property
     def traceable(self) -> bool:
         """Whether an input can be walked through the model step by step."""
-        return self.kind == "image" or is_text_model(self.model)
+        return not exported_file(self.model) and (self.kind == "image" or is_text_model(self.model))
 
     def describe(self) -> dict[str, Any]:
         """Return facts for clients."""
@@ -148,7 +161,7 @@ class ServedModel:
             "task": self.task_name,
             "variant": getattr(self.model, "variant", ""),
             "input": self.kind,
-            "parameters": sum(value.numel() for value in self.model.parameters()),
+            "parameters": self.parameters,
             "classes": list(labels) if labels else None,
             "ready": self.ready,
             "form": self.form,

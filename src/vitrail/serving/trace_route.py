@@ -56,7 +56,9 @@ async def trace(name: str, request: Request) -> Response:
     model = service.find(name)
     with service.request(model):
         upload = await service.upload(request, model)
-        if not model.traceable or not upload.single or upload.options:
+        if not model.traceable:
+            raise Refusal(400, "no_trace", model.without_layers or f"{name} takes no images or texts to trace.")
+        if not upload.single or upload.options:
             raise Refusal(400, "bad_request", "A trace is of one image or text, without options.")
         outcome = await service.call(model, await _tracer(service, model, upload), request)
         page = await service.in_pool(lambda: render(outcome.value).encode())

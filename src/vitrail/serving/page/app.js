@@ -72,7 +72,7 @@ function choose(refill, wanted = $("compare").value) {
 }
 
 function facts(model) {
-  const words = [taskOf(model), model.variant, t("model.parameters", { count: new Intl.NumberFormat("en").format(model.parameters) })];
+  const words = [taskOf(model), model.variant, model.parameters === null ? "" : t("model.parameters", { count: new Intl.NumberFormat("en").format(model.parameters) })];
   if (model.classes?.length) words.push(t("model.classes", { count: model.classes.length }));
   if (model.form) words.push(model.form);
   return words.filter(Boolean).join(" · ") + (model.ready === false ? ` · ${t("model.loading")}` : "");

@@ -19,7 +19,7 @@ export class AttentionView {
 
   async load(signal) {
     if (!this.model.attention) {
-      this.node.append(el("p", { class: "soft" }, t("attention.none", { model: this.model.name })));
+      this.node.append(el("p", { class: "soft" }, t(this.model.parameters === null ? "attention.exported" : "attention.none", { model: this.model.name })));
       if (this.model.heatmaps?.includes("gradcam")) this.node.append(...(await heatAlone(this.model, this.input, SIDE, signal)));
       return;
     }

@@ -23,7 +23,7 @@ export function fillCards(models, problem) {
 function list(facts) {
   const { published, run } = facts, rows = [
     ["card.variant", [facts.variant, published?.family].filter(Boolean).join(" · ")],
-    ["card.parameters", new Intl.NumberFormat("en").format(facts.parameters)],
+    ["card.parameters", facts.parameters && new Intl.NumberFormat("en").format(facts.parameters)],
     ["card.cost", facts.multiply_adds ? t("card.cost.value", { macs: short(facts.multiply_adds), flops: short(2 * facts.multiply_adds) }) : facts.uncounted],
     ["card.licence", facts.licence || t("card.unknown")],
     ["card.dataset", facts.dataset],

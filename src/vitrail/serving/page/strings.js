@@ -138,6 +138,7 @@ const STRINGS = {
   "card.command": "Command",
 
   "attention.title": "Whom a patch attends to",
+  "attention.exported": "{model} is an exported file, which holds the outputs of its task alone: there are no maps to show.",
   "attention.none": "{model} computes no softmax attention, so it has no maps to show.",
   "attention.layer": "Layer",
   "attention.layer.value": "layer {address}, {number} of {count}",
