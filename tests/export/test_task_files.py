@@ -78,6 +78,9 @@ def test_restored_images_of_a_file_are_those_of_the_folder(runtime, tmp_path):
         assert main(["predict", *map(str, words)]) == 0
         written = next((tmp_path / f"out_{name}").glob("*.png"))
         pixels.append(np.asarray(Image.open(written)).astype(int))
+    words = [tmp_path / "a.png", "--weights", tmp_path / "restore.onnx", "--out", tmp_path / "restored"]
+    assert main(["restore", *map(str, words)]) == 0
+    assert np.array_equal(np.asarray(Image.open(next((tmp_path / "restored").glob("*.png")))), pixels[1])
     assert pixels[0].shape == (76, 90, 3) and np.abs(pixels[0] - pixels[1]).max() <= 1
 
 

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from vitrail.cli.predict import PredictVerb
 from vitrail.cli.task_flags import join_options, task_of_model
 from vitrail.errors import VitrailError
+from vitrail.export.metadata import is_exported
 from vitrail.tasks import find_options
 
 EXAMPLES = """
@@ -40,9 +41,9 @@ class RestoreVerb:
     inputs: Positional[tuple[str, ...]] = ()
     """Files, folders, or patterns such as 'photos/*.png'."""
     model: str = ""
-    """A model folder, a run folder, or a name in the catalogue; by default the weights say which model they are of."""
+    """A model folder, a run folder, an exported file, or a name in the catalogue; by default that of the weights."""
     weights: str | None = None
-    """A checkpoint: of the authors, of Hugging Face, or a model folder."""
+    """A checkpoint: of the authors, of Hugging Face, or a model folder; or a file of vitrail export."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     out: Path = Path("restored")
@@ -57,7 +58,7 @@ class RestoreVerb:
 
         if not self.inputs:
             raise VitrailError("Nothing to restore. Give files or folders: vitrail restore photo.png --weights FILE")
-        model = self.model or self._variant()
+        model, weights = self._source()
         if task_of_model([model]) != TASK:
             raise VitrailError(f"{model} does not restore images. See those that do: vitrail models 'swin*ir*'")
         check_writable_folder(self.out)
@@ -66,15 +67,19 @@ class RestoreVerb:
         kind: Any = join_options(PredictVerb, find_options(TASK).PredictOptions)
         shared = {field.name: getattr(self, field.name) for field in fields(find_options(TASK).PredictOptions)}
         place = {"out": None if self.json else self.out / RECORD, "save": self.out, "json": self.json}
-        return kind(model=model, inputs=self.inputs, weights=self.weights, device=self.device, **place, **shared).run()
+        return kind(model=model, inputs=self.inputs, weights=weights, device=self.device, **place, **shared).run()
 
-    def _variant(self) -> str:
-        """Return the name of the model that the weights are of."""
+    def _source(self) -> tuple[str, str | None]:
+        """Return the model and its checkpoint: an exported file is the model, a checkpoint says which one it is of."""
         from vitrail.weights.from_checkpoint import from_checkpoint
 
+        if self.model:
+            return self.model, self.weights
         if self.weights is None:
             raise VitrailError("No model. Give --weights FILE, or --model with the folder of a trained model.")
-        return from_checkpoint(self.weights).model.variant
+        if is_exported(self.weights):
+            return self.weights, None
+        return from_checkpoint(self.weights).model.variant, self.weights
 
 
 def _check_names(names: Sequence[str], out: Path) -> None:
