@@ -117,6 +117,43 @@ def test_a_soup_is_the_mean_of_the_weights(tmp_path: Path, capsys: pytest.Captur
         uniform_soup([models[0], create_model("vit_tiny_patch16_224", depth=1)])
 
 
+def test_a_soup_takes_runs_that_began_from_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "other"):
+        vitrail.save_model(small(len(name)), name)
+
+    def run(name: str, **config: object) -> None:
+        for place in ("best", "last"):
+            vitrail.save_model(small(0), Path(name) / "weights" / place)
+        (Path(name) / "config.yaml").write_text(json.dumps({"task": "classify", **config}))
+
+    def soup(*folders: str) -> str:
+        code = main(["runs", "soup", *folders, "--out", "soup"])
+        text = capsys.readouterr().err
+        assert code == (2 if "error" in text else 0), text
+        return text
+
+    run("r0", weights=None, seed=0)
+    run("r1", weights=None, seed=1)
+    run("again", weights=None, seed=0)
+    run("a", weights="base", seed=0)
+    run("b", weights=str(tmp_path / "base"), seed=1)
+    run("c", weights="other", seed=0)
+    run("hub", weights="hf:org/name@main", seed=0)
+    text = soup("r0", "r1")
+    assert "r0 began from random weights of seed 0, and r1 from random weights of seed 1" in text
+    assert "train them with the same --weights, or the same --seed" in text
+    assert "r0 began from random weights of seed 0, and a from base" in soup("r0", "a")
+    assert "a began from base, and c from other" in soup("a", "b", "c")
+    for same in (("r0", "again"), ("r0/weights/best", "r0/weights/last"), ("a", "b"), ("a", "base"), ("base", "b")):
+        assert soup(*same).splitlines() == ["mean of 2 models"]
+    assert "error" in soup("r1/weights/last", "r0")
+    for open_ in ("hub", "other"):
+        assert f"note: it is not known whether {open_} began from the same weights as a" in soup("a", open_)
+
+
 def test_a_greedy_soup_leaves_out_harmful_runs() -> None:
     models = [small(seed) for seed in range(3)]
     target = (models[0].head.linear.weight + models[2].head.linear.weight).detach() / 2

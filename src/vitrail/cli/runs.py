@@ -117,11 +117,15 @@ class Runs:
 
         from vitrail.inference.model_loading import find_model
         from vitrail.inference.soup import batch_norms, greedy_soup, uniform_soup
+        from vitrail.report.run_start import check_starts
         from vitrail.weights.folder import check_replaceable, save_model
 
         if self.out is None:
             raise VitrailError("A soup needs a folder to write: --out models/soup")
         check_replaceable(self.out)
+        if unknown := check_starts(folders):
+            names = ", ".join(unknown)
+            print(f"note: it is not known whether {names} began from the same weights as {folders[0]}", file=sys.stderr)
         models = [find_model(folder, device=self.device) for folder in folders]
         command = join(["vitrail", *sys.argv[1:]])
         if self.data is None:
