@@ -28,6 +28,11 @@ def test_bench_prints_a_table_for_each_batch(run):
     assert "vitrail, other ways" not in ran.out and "preparing vitrail" in ran.err
 
 
+def test_a_model_of_texts_is_refused_by_name(run):
+    ran = run("bench", "bert_tiny", "--set", "depth=1", "dim=8", "num_heads=1", "vocab_size=9", "--peers", "none")
+    assert ran.code == 2 and "bert_tiny is of the task" in ran.err and "take one of those" in ran.err
+
+
 def test_bf16_lists_the_other_variants(run):
     ran = run(*QUICK, "--batch", "2", "--precision", "bf16")
     assert ran.code == 0 and ("vitrail, other ways: autocast" in ran.out or "other ways: bf16 weights" in ran.out)

@@ -136,6 +136,13 @@ def test_block_names_equal_those_under_the_figures(folder, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_a_model_of_points_is_refused_by_name(folder, capsys):
+    model = create_model("set_transformer_modelnet40", dim=16, inducing_points=3, num_heads=2, num_classes=3)
+    save_model(model, folder / "model")
+    assert run(folder) == 2
+    assert "is of the task points, which is not explained" in capsys.readouterr().err
+
+
 def test_the_limit_is_reported(folder, capsys):
     assert run(folder, "--limit", "1", "--method", "rollout", images=("one.png", "two.png")) == 0
     assert "first 1 of 2" in capsys.readouterr().out

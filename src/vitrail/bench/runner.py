@@ -93,6 +93,11 @@ def run_bench(
     """
     with use_threads(plan.threads) as threads:
         model = subject.build()
+        if not hasattr(model, "preprocess"):
+            raise VitrailError(
+                f"{subject.model} is of the task {model.task}.\n"
+                "The benchmark measures models that give images classes, masks or boxes: take one of those."
+            )
         macs, unknown = counted_macs(model, model.preprocess.size)  # fail before minutes of measuring
         if unknown:
             on_message(f"There will be no GEU. {unknown}")

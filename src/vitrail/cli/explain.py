@@ -98,6 +98,10 @@ class Explain:
         if self.text or not self.images:
             raise VitrailError(f"{self.model} is a model of images; give images in place of texts.")
         restores = isinstance(model, Restorer)
+        if not restores and not hasattr(model, "preprocess"):
+            raise VitrailError(
+                f"{self.model} is of the task {model.task}, which is not explained: give a model of images or texts."
+            )
         channels = model.config.in_channels if restores else model.preprocess.channels
         found = find_images(self.images, band_mode(channels))
         if len(found) > self.limit:
