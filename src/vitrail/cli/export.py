@@ -21,8 +21,8 @@ class Export:
     models that generate are one step with its cache, which vitrail generate and translate run. The file is compared
     with the model in its own runtime, on eight batches and sizes, before the command returns. It carries task,
     preprocessing or vocabulary, and class names: predict, evaluate, serve, generate, translate and restore read ONNX
-    and OpenVINO files like model folders; the verbs that need layers or weights ask for the folder. (PyTorch loads .pt2
-    by pickle, so the program is compared before it is written, and such a file is not opened.)
+    and OpenVINO files like model folders; the verbs that need layers or weights ask for the folder. (A .pt2 file runs
+    in PyTorch alone; it is loaded by pickle, so the other verbs do not open it.)
     """
 
     model: Positional[str]

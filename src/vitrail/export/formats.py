@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import fx
 
 from vitrail.errors import VitrailError
 from vitrail.export.libraries import required
 from vitrail.export.metadata import METADATA
 from vitrail.export.onnx_operations import onnx_translations
 from vitrail.export.program import Program, quiet
+from vitrail.export.stored_sizes import store_sizes
 from vitrail.export.traced_sizes import compare_by_traced_sizes
 from vitrail.export.triton import triton_repository
 from vitrail.tasks.program import TensorSpec
@@ -129,8 +131,26 @@ def openvino_of_onnx(source: Path, path: Path, metadata: dict[str, Any]) -> list
 
 
 def _pt2(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:
-    torch.export.save(program.exported, path, extra_files={METADATA: json.dumps(metadata)})
+    if foreign := _foreign_operations(program):
+        raise VitrailError(
+            f"PyTorch alone cannot run this program: it has no {', '.join(foreign)}.\n"
+            "Export it with --to onnx, openvino or triton."
+        )
+    store_sizes(program.exported)
+    try:
+        torch.export.save(program.exported, path, extra_files={METADATA: json.dumps(metadata)})
+    except Exception as error:  # as above
+        path.unlink(missing_ok=True)
+        raise VitrailError(f"PyTorch {torch.__version__} cannot save this program: {_cause(error)}") from error
     return [path]
+
+
+def _foreign_operations(program: Program) -> list[str]:
+    """Return the operations of a program that are not PyTorch's own: a file that calls one needs its library."""
+    graphs = [each.graph for each in program.exported.graph_module.modules() if isinstance(each, fx.GraphModule)]
+    targets = {node.target for graph in graphs for node in graph.nodes}
+    names = {each.name() for each in targets if isinstance(each, torch._ops.OpOverload)}
+    return sorted(name for name in names if name.partition("::")[0] not in ("aten", "prim", "prims", "higher_order"))
 
 
 def _executorch(program: Program, path: Path, metadata: dict[str, Any]) -> list[Path]:

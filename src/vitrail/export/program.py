@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from vitrail.errors import VitrailError
 from vitrail.export.looped_points import LoopedAbstraction
 from vitrail.export.padded_lstm import PaddedLSTM
+from vitrail.export.reversed_lstm import ReversedLSTM
 from vitrail.export.shared_tables import SharedTables
 from vitrail.export.symbolic_neighborhoods import SymbolicNeighborhoodAttention
 from vitrail.export.symbolic_windows import SymbolicWindowAttention
@@ -69,13 +70,14 @@ def program_spec(model: Model) -> ProgramSpec:
     return task.program(model)
 
 
-def export_program(model: Model, sizes: str = "auto", most: int | None = None) -> Program:
+def export_program(model: Model, sizes: str = "auto", most: int | None = None, plain: bool = False) -> Program:
     """Export a model with a symbolic batch size, and other symbolic sizes if it can be.
 
     Args:
         model: a model of a task that has programs.
         sizes: `any` needs symbolic sizes, `fixed` keeps the model's own, `auto` takes `any` if the architecture can.
         most: largest batch, for a runtime that plans its memory; sizes are fixed then.
+        plain: whether PyTorch alone runs the program: an LSTM is an operation of PyTorch then, and not of this library.
 
     Raises:
         VitrailError: it cannot be exported, or not with symbolic sizes though `any` was asked for.
@@ -92,7 +94,9 @@ def export_program(model: Model, sizes: str = "auto", most: int | None = None) -
         )
     if sizes != "fixed" and most is None:
         try:
-            return Program(_export(spec, symbolic(spec.module), True), spec, True, "")
+            return Program(
+                _export(spec, symbolic(spec.module, _PLAIN_FORMS if plain else _FORMS), True), spec, True, ""
+            )
         except (ExportFailed, VitrailError) as error:
             if sizes == "any" or spec.grows:
                 own = " x ".join(str(size) for size in spec.own().values())
@@ -117,6 +121,7 @@ _FORMS: dict[type, Any] = {
     NeighborhoodAttention: SymbolicNeighborhoodAttention,
     LSTM: PaddedLSTM,
 }
+_PLAIN_FORMS: dict[type, Any] = {**_FORMS, LSTM: ReversedLSTM}
 
 
 def symbolic(model: nn.Module, forms: Mapping[type, Callable[..., nn.Module]] = _FORMS) -> nn.Module:

@@ -11,7 +11,7 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.export.described import shell_of
 from vitrail.export.libraries import required
 from vitrail.export.metadata import SUFFIXES, external_files, is_exported, read_metadata
-from vitrail.export.program import program_spec
+from vitrail.export.program import outputs_of, program_spec, quiet
 from vitrail.export.verify import Run
 from vitrail.parts.exported_file import outputs_alone
 from vitrail.parts.model import Model
@@ -87,20 +87,17 @@ def _checked(run: Run, inputs: list[dict[str, Any]], path: Path) -> Run:
     return checked
 
 
-def open_runtime(target: str, path: Path, exported: torch.export.ExportedProgram | None = None) -> Run:
-    """Open a file in its runtime.
+def open_runtime(target: str, path: Path) -> Run:
+    """Open a file in its runtime. A .pt2 file is loaded by pickle, so it must be one that was just written.
 
     Args:
         target: format of the file.
         path: the file.
-        exported: the program that was written to it: a .pt2 file is loaded by pickle, so the program is run instead.
 
     Raises:
         DataError: the runtime cannot read it.
         VitrailError: the runtime is not installed.
     """
-    if target == "pt2" and exported is not None:
-        return _tupled(exported.module(check_guards=False))
     try:
         return _OPENERS[target](path)
     except VitrailError:
@@ -121,10 +118,12 @@ def _reason(text: str) -> str:
     return next((line for line in lines if line.strip() and not line.startswith(own)), lines[0])[:300]
 
 
-def _tupled(module: Any) -> Run:
+def _pt2(path: Path) -> Run:
+    with quiet():  # PyTorch logs a traceback and raises an error without a reason
+        module = torch.export.load(path).module()
+
     def run(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        found = module(*tensors)
-        return (found,) if isinstance(found, Tensor) else tuple(found)
+        return outputs_of(module(*tensors))
 
     return run
 
@@ -197,4 +196,5 @@ _OPENERS: dict[str, Callable[[Path], Run]] = {
     "triton": _onnx,
     "openvino": _openvino,
     "executorch": _executorch,
+    "pt2": _pt2,
 }

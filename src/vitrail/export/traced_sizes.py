@@ -43,10 +43,10 @@ def compare_by_traced_sizes() -> Iterator[None]:
         >>> program.module()(torch.zeros(5, 3)).shape
         torch.Size([5, 3])
     """
-    environment: Any = ShapeEnv
-    if not all(hasattr(environment, name) or hasattr(environment(), name) for name in _HOOKS):
+    if not compares_by_traced_sizes():
         yield
         return
+    environment: Any = ShapeEnv
     node: Any = SymNode
     before = environment.evaluate_expr, environment._maybe_evaluate_static, node.__init__
     environment.evaluate_expr = _by_value(before[0])
@@ -56,6 +56,12 @@ def compare_by_traced_sizes() -> Iterator[None]:
         yield
     finally:
         environment.evaluate_expr, environment._maybe_evaluate_static, node.__init__ = before
+
+
+def compares_by_traced_sizes() -> bool:
+    """Return whether this version of PyTorch has the functions that `compare_by_traced_sizes` replaces."""
+    environment: Any = ShapeEnv
+    return all(hasattr(environment, name) or hasattr(environment(), name) for name in _HOOKS)
 
 
 def _by_value(prove: Any) -> Any:
