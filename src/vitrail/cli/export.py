@@ -19,10 +19,10 @@ class Export:
     Any batch size; other sizes (height and width, length of texts, number of points) are free too if the architecture
     takes them; Swin's windows are computed without a branch on a size. Detectors include the suppression of boxes;
     models that generate are one step with its cache, which vitrail generate and translate run. The file is compared
-    with the model in its own runtime, on eight batches and sizes, before the command returns. It carries task,
-    preprocessing or vocabulary, and class names: predict, evaluate, serve, generate, translate and restore read ONNX
-    and OpenVINO files like model folders; the verbs that need layers or weights ask for the folder. (A .pt2 file runs
-    in PyTorch alone; it is loaded by pickle, so the other verbs do not open it.)
+    with the model in its own runtime, on eight batches and sizes and on small images, before the command returns. It
+    carries task, preprocessing or vocabulary, and class names: predict, evaluate, serve, generate, translate and
+    restore read ONNX and OpenVINO files like model folders; the verbs that need layers or weights ask for the folder.
+    (A .pt2 file runs in PyTorch alone; it is loaded by pickle, so the other verbs do not open it.)
     """
 
     model: Positional[str]

@@ -193,9 +193,7 @@ def _check_sizes(program: ExportedProgram, spec: ProgramSpec, any_size: bool) ->
         ExportFailed: it does not run, or its outputs differ.
     """
     run, module = program.module(check_guards=False), spec.module.eval()
-    count = len(spec.axes[0].quick) if any_size and spec.axes else 1
-    for i in range(count):
-        sizes = {"batch": 1, **{axis.name: axis.quick[i] if any_size else axis.own for axis in spec.axes}}
+    for sizes in _quick_sizes(spec) if any_size else [{"batch": 1, **spec.own()}]:
         shown = " x ".join(str(size) for name, size in sizes.items() if name != "batch")
         inputs = spec.example(sizes, seed=1)
         with torch.no_grad():
@@ -205,6 +203,13 @@ def _check_sizes(program: ExportedProgram, spec: ProgramSpec, any_size: bool) ->
                 raise ExportFailed(f"at {shown}: {_first_line(error)}") from error
         if not (all(map(_close, got, want)) if spec.agree is None else spec.agree(got, want)[1]):
             raise ExportFailed(f"at {shown} its outputs differ from the model's")
+
+
+def _quick_sizes(spec: ProgramSpec) -> list[dict[str, int]]:
+    """Return the sizes that are tried before a file is written."""
+    count = min((len(axis.quick) for axis in spec.axes), default=1)
+    quick = [{"batch": 1, **{axis.name: axis.quick[i] for axis in spec.axes}} for i in range(count)]
+    return quick + spec.small_sizes()
 
 
 def _close(got: Tensor, want: Tensor) -> bool:

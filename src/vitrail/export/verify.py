@@ -44,7 +44,7 @@ class Compared(NamedTuple):
 
 
 def verify(run: Run, program: Program) -> list[Compared]:
-    """Compare a file with its model on eight batches and sizes.
+    """Compare a file with its model on eight batches and sizes, and on small sizes if the model takes them.
 
     Args:
         run: the opened file.
@@ -54,7 +54,8 @@ def verify(run: Run, program: Program) -> list[Compared]:
         VitrailError: the runtime does not run a shape.
     """
     spec, found = program.spec, []
-    for number, sizes in enumerate(spec.sizes_to_verify(program.any_size)):
+    small = spec.small_sizes() if program.any_size else []
+    for number, sizes in enumerate([*spec.sizes_to_verify(program.any_size), *small]):
         inputs = spec.example(sizes, seed=7 + number)
         with torch.inference_mode():
             want = outputs_of(spec.module(*inputs))

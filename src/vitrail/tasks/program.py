@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitrail.errors import VitrailError
 from vitrail.parts.model import Model
 
 BATCHES = (1, 4, 1, 2, 3, 1, 2, 1)
@@ -32,6 +33,7 @@ class NamedAxis:
         traced: size at which the program is traced; a size of 1 in any map is taken as a constant.
         quick: sizes that are tried before the file is written.
         tried: sizes that the file is verified at, one for each of `BATCHES`.
+        small: smaller ones than a window or the coarsest stride; tried too if the model takes them.
     """
 
     name: str
@@ -39,6 +41,7 @@ class NamedAxis:
     traced: int
     quick: tuple[int, ...]
     tried: tuple[int, ...]
+    small: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,20 @@ class ProgramSpec:
             return [{"batch": batch, **self.own()} for batch in FIXED_BATCHES]
         return [{"batch": batch, **{axis.name: axis.tried[i] for axis in self.axes}} for i, batch in enumerate(BATCHES)]
 
+    def small_sizes(self) -> list[dict[str, int]]:
+        """Return the small sizes that the model takes; some architectures refuse inputs below a stride."""
+        count = min((len(axis.small) for axis in self.axes), default=0)
+        each = [{"batch": 1, **{axis.name: axis.small[i] for axis in self.axes}} for i in range(count)]
+        return [sizes for sizes in each if self._takes(sizes)]
+
+    def _takes(self, sizes: Sizes) -> bool:
+        try:
+            with torch.no_grad():
+                self.module(*self.example(sizes))
+        except (VitrailError, RuntimeError):
+            return False
+        return True
+
 
 def image_axes(side: int) -> tuple[NamedAxis, NamedAxis]:
     """Return height and width of images; no size but the first two is a multiple of all windows and patches.
@@ -132,8 +149,8 @@ def image_axes(side: int) -> tuple[NamedAxis, NamedAxis]:
     rows = (side, side, side + 32, odd, side, odd + 7, half, max(side - 31, half))
     columns = (side, side, side, odd, odd, half, half, side + 5)
     return (
-        NamedAxis("height", side, high, (side, 64, 97, 64), rows),
-        NamedAxis("width", side, high + 96, (side, 64, 131, 40), columns),
+        NamedAxis("height", side, high, (side, 64, 97, 64), rows, (3, 17)),
+        NamedAxis("width", side, high + 96, (side, 64, 131, 40), columns, (side, 5)),
     )
 
 

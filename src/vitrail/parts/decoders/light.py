@@ -35,12 +35,12 @@ class MLPDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Decode `(B, C_l, H_l, W_l)` to `(B, width, H_1, W_1)`."""
-        finest = maps[0].shape[2:]
-        levels = [
+        finest, *coarser = [
             layer(each.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             for layer, each in zip(self.projections, maps, strict=True)
         ]
-        return self.fuse(torch.cat([resize_map(each, finest) for each in reversed(levels)], dim=1))
+        resized = [resize_map(each, finest.shape[2:]) for each in reversed(coarser)]
+        return self.fuse(torch.cat([*resized, finest], dim=1))
 
 
 class FPNDecoder(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 from torch import SymInt, Tensor
 from torch.nn.functional import interpolate
 
+from vitrail.grid import may_be_nonzero
 from vitrail.parts.convolutions import ChannelsFirst
 
 
@@ -17,7 +18,7 @@ def resize_map(cells: ChannelsFirst, size: Sequence[int | SymInt]) -> Tensor:
         >>> resize_map(torch.zeros(1, 8, 4, 4), (6, 9)).shape
         torch.Size([1, 8, 6, 9])
     """
-    if tuple(cells.shape[2:]) == tuple(size):
+    if not may_be_nonzero(*(side - wanted for side, wanted in zip(cells.shape[2:], size, strict=True))):
         return cells
     target: Any = tuple(size)  # symbolic while a program is exported
     return interpolate(cells, size=target, mode="bilinear", align_corners=False)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from vitrail.grid import may_be_nonzero
 from vitrail.parts.backbone import Features
 from vitrail.parts.decoders.pyramid import PyramidMaps, SimplePyramidMaps
 from vitrail.parts.decoders.resize import upsample_and_crop
@@ -113,5 +114,5 @@ class Segmenter(ImageModel):
     def _enlarge(self, images: Image) -> Tensor:
         """Pad images that are smaller than a cell of the coarsest level, at the right and bottom, with zeros."""
         head: Any = self.head
-        missing = [max(head.maps.strides[-1] - side, 0) for side in images.shape[2:]]
-        return nn.functional.pad(images, (0, missing[1], 0, missing[0])) if any(missing) else images
+        down, right = (max(head.maps.strides[-1] - side, 0) for side in images.shape[2:])
+        return nn.functional.pad(images, (0, right, 0, down)) if may_be_nonzero(down, right) else images

@@ -72,4 +72,5 @@ class UperNetDecoder(nn.Module):
         for i in range(len(levels) - 1, 0, -1):
             levels[i - 1] = levels[i - 1] + resize_map(levels[i], levels[i - 1].shape[2:])
         levels[:-1] = [smooth(each) for smooth, each in zip(self.smooth, levels, strict=False)]
-        return self.fuse(torch.cat([resize_map(each, levels[0].shape[2:]) for each in levels], dim=1))
+        finest, *coarser = levels
+        return self.fuse(torch.cat([finest, *(resize_map(each, finest.shape[2:]) for each in coarser)], dim=1))

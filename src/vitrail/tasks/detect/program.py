@@ -42,7 +42,7 @@ def detection_program(model: Model) -> ProgramSpec:
     def draw(sizes: Sizes, generator: torch.Generator) -> tuple[Tensor, ...]:
         full = torch.tensor([sizes["height"], sizes["width"]])
         less = torch.randint(0, 9, (sizes["batch"], 2), generator=generator)
-        return torch.randn(images.dims(sizes), generator=generator), full - less
+        return torch.randn(images.dims(sizes), generator=generator), (full - less).clamp(min=1)
 
     return ProgramSpec(
         FixedSizeDetector(model),

@@ -85,11 +85,12 @@ class RestorationTask:
     def program(self, model: Model) -> ProgramSpec:
         """Return inputs and outputs of an exported program of a model: pixels in 0..1 at any size."""
         rows, columns = (24, 16, 40, 23, 32, 17, 9, 64), (24, 48, 40, 31, 17, 50, 33, 72)
-        axes = NamedAxis("height", 24, 131, (24, 17), rows), NamedAxis("width", 24, 173, (24, 31), columns)
+        height = NamedAxis("height", 24, 131, (24, 17), rows, small=(3, 24))
+        width = NamedAxis("width", 24, 173, (24, 31), columns, small=(7, 5))
         channels, scale = model.config.in_channels, model.scale
         images = TensorSpec("images", ("batch", channels, "height", "width"))
         grown = ("height", "width") if scale == 1 else (f"height*{scale}", f"width*{scale}")
-        return ProgramSpec(model, (images,), (TensorSpec("restored", ("batch", channels, *grown)),), axes)
+        return ProgramSpec(model, (images,), (TensorSpec("restored", ("batch", channels, *grown)),), (height, width))
 
 
 TASK = RestorationTask()
