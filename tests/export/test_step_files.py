@@ -233,6 +233,18 @@ def test_a_detector_of_fixed_sizes_is_the_detector():
     assert not agree(moved, got)[1]
 
 
+@pytest.mark.parametrize("size", [(65, 40), (10, 10), (3, 64)])
+def test_a_detector_of_fixed_sizes_agrees_on_small_images(size):
+    model = detector()
+    model.head.roi_heads.score_thresh = 0.0
+    images = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        got, want = FixedSizeDetector(model)(images, torch.tensor([size, size])), model(images)
+    for ours, theirs in zip(decode(got), want, strict=True):
+        assert len(ours.scores) == len(theirs.scores) > 0
+        assert torch.allclose(ours.scores.sort().values, theirs.scores.sort().values, atol=1e-3)
+
+
 @pytest.mark.slow
 def test_a_file_of_a_detector_finds_the_boxes_of_the_folder(runtime, tmp_path, capsys):
     model = detector()

@@ -52,3 +52,13 @@ def test_the_scale_follows_the_longer_side():
     x = {"0": torch.arange(1000.0).expand(1, 1, 8, 1000).clone()}  # a 1 x 4000 image, padded to 32 rows
     y = RegionPool(["0"], 1, 1)(x, [torch.tensor([[400.0, 0.0, 800.0, 1.0]])], [(1, 4000)])
     assert float(y) == pytest.approx(150.0)
+
+
+def test_strides_hold_for_images_with_a_remainder():
+    """A level of 3 cells for 65 pixels has cells of 32; by its sizes alone it would be taken for one of 16."""
+    x = {"0": torch.arange(3.0).expand(1, 1, 3, 3).clone()}
+    boxes, sizes = [torch.tensor([[32.0, 32.0, 64.0, 64.0]])], [(65, 65)]
+    pool = RegionPool(["0"], 1, 1, strides=(32,))
+    assert float(pool(x, boxes, sizes)) == 1.5
+    assert float(MultiScaleRoIAlign.forward(pool, x, boxes, sizes)) == 1.5  # the way of other devices
+    assert float(RegionPool(["0"], 1, 1)(x, boxes, sizes)) == 2.0

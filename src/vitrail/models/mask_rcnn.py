@@ -23,7 +23,7 @@ def build(config: MaskRCNNConfig) -> Detector:
     c, backbone = config, named_backbone(config)
     norm = {"norm": NoLevelNorm} if c.level_norm == "none" else {}
     maps = pyramid_maps(backbone, c.in_channels, c.preprocess.size, **norm)
-    masks = mask_parts(len(maps.channels), c.num_classes, c.channels)
+    masks = mask_parts(maps.strides, c.num_classes, c.channels)
     return Detector(backbone, DetectionHead(maps, c.num_classes, c.channels, c.hidden, c.anchor_scale, masks))
 
 

@@ -13,6 +13,7 @@ from torch import SymInt, Tensor, nn
 from torch.nn.functional import pad
 from torchvision.ops import roi_align
 
+from vitrail.parts.detection.region_pooling import scales_of
 from vitrail.parts.detection.suppression import suppress
 from vitrail.parts.model import Model
 
@@ -39,7 +40,7 @@ class FixedSizeDetector(nn.Module):
         levels = list(head.levels(self.detector.backbone(images)).values())
         corner = sizes.flip(1).repeat(1, 2)[:, None].to(images.dtype)  # (B, 1, 4): largest x, y, x, y
         boxes, scores = _proposals(head.rpn, levels, images, corner)
-        pooled = [*zip(levels, _scales(head.maps.strides), strict=False)]
+        pooled = [*zip(levels, scales_of(head.maps.strides), strict=False)]
         boxes, scores, labels = _detections(head.roi_heads, pooled, boxes, scores, corner)
         found = boxes, scores.clamp(min=0), labels
         if head.roi_heads.mask_head is None:
@@ -116,11 +117,6 @@ def _steps(cells: int | SymInt, pixels: int | SymInt, device: torch.device) -> T
     """Return the first pixel of each cell; sizes that meet tensors are computed as tensors, for exporters."""
     places, all_pixels = torch.arange(cells, device=device), torch.arange(pixels, device=device)
     return places * torch.div(all_pixels[-1] + 1, places[-1] + 1, rounding_mode="floor")
-
-
-def _scales(strides: Sequence[int]) -> list[float]:
-    """Return cells per pixel of each level, powers of two as in torchvision."""
-    return [2.0 ** -round(log2(stride)) for stride in strides]
 
 
 def _pool(levels: Sequence[tuple[Tensor, float]], boxes: Tensor, pool: Any) -> Tensor:

@@ -1,7 +1,7 @@
 """Detection head: feature pyramid network, region proposals, box head and mask head, from torchvision's parts."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +108,7 @@ class DetectionHead(nn.Module):
             nms_thresh=0.7,
         )
         names = [str(level) for level in range(len(maps.channels))]
-        pool = RegionPool(names, output_size=7, sampling_ratio=2)
+        pool = RegionPool(names, output_size=7, sampling_ratio=2, strides=maps.strides)
         self.roi_heads = RoIHeads(
             pool,
             TwoMLPHead(channels * 7 * 7, hidden),
@@ -178,22 +178,23 @@ class DetectionHead(nn.Module):
         return levels, proposals, losses
 
 
-def mask_parts(levels: int, num_classes: int, channels: int = 256) -> dict[str, nn.Module]:
+def mask_parts(strides: Sequence[int], num_classes: int, channels: int = 256) -> dict[str, nn.Module]:
     """Return the mask head of Mask R-CNN: four 3 x 3 convolutions, a transposed one, one 28 x 28 mask per class.
 
     "Mask R-CNN", section 3 and figure 4 (right).
 
     Args:
-        levels: number of levels of the backbone.
+        strides: pixels per cell side of each level of the backbone.
         num_classes: classes K, the background not counted.
         channels: channels of the feature pyramid and of the convolutions.
 
     Example:
-        >>> sorted(mask_parts(levels=4, num_classes=3, channels=8))
+        >>> sorted(mask_parts([4, 8, 16, 32], num_classes=3, channels=8))
         ['mask_head', 'mask_predictor', 'mask_roi_pool']
     """
+    names = [str(level) for level in range(len(strides))]
     return {
-        "mask_roi_pool": RegionPool([str(i) for i in range(levels)], output_size=14, sampling_ratio=2),
+        "mask_roi_pool": RegionPool(names, output_size=14, sampling_ratio=2, strides=strides),
         "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1),
         "mask_predictor": MaskPredictor(channels, channels, num_classes + 1),
     }

@@ -1,5 +1,6 @@
 """RoIAlign over the levels of a pyramid, on a CPU as one product of a sparse matrix with the cells of all levels."""
 
+from collections.abc import Sequence
 from math import log2
 
 import torch
@@ -15,8 +16,15 @@ class RegionPool(MultiScaleRoIAlign):
     Each bin is the mean of `sampling_ratio^2` bilinear samples ("Mask R-CNN", section 3), so a weighted sum of
     `4 sampling_ratio^2` cells, each a row of channels. torchvision's CPU kernel visits the channels one by one, whose
     cells are far apart: it takes half of a training step of a detector. Here all regions of all levels and images are
-    one `embedding_bag`, which reads and adds whole rows. Other devices keep torchvision's kernel. Same arguments and
-    results; the gradient reaches the levels and not the boxes.
+    one `embedding_bag`, which reads and adds whole rows. Other devices keep torchvision's kernel. Same results; the
+    gradient reaches the levels and not the boxes.
+
+    Args:
+        featmap_names: names of the levels, finest first.
+        output_size: bins P on each side.
+        sampling_ratio: samples of a bin on each axis.
+        strides: pixels per cell side of each level. By default they follow from the sizes of levels and images, as in
+            torchvision, whose rounding takes 3 cells of 32 pixels for 65 pixels as cells of 16.
 
     Example:
         >>> pool = RegionPool(["0"], output_size=7, sampling_ratio=2)
@@ -24,6 +32,15 @@ class RegionPool(MultiScaleRoIAlign):
         >>> pool({"0": torch.zeros(1, 8, 16, 16)}, boxes, [(64, 64)]).shape
         torch.Size([1, 8, 7, 7])
     """
+
+    def __init__(
+        self, featmap_names: Sequence[str], output_size: int, sampling_ratio: int, strides: Sequence[int] = ()
+    ):
+        super().__init__(list(featmap_names), output_size, sampling_ratio)
+        self.strides = tuple(strides)
+        if strides:
+            self.scales = scales_of(strides)
+            self.map_levels = self._level_mapper(self.scales)
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Pool the regions of each image.
@@ -39,9 +56,10 @@ class RegionPool(MultiScaleRoIAlign):
         levels = [x[name] for name in self.featmap_names]
         if levels[0].device.type != "cpu":
             return super().forward(x, boxes, image_shapes)
-        scales = [_scale(level, image_shapes) for level in levels]
+        known = scales_of(self.strides) if self.strides else []
+        scales = known or [_scale(level, image_shapes) for level in levels]
         regions = torch.cat(boxes).detach().to(levels[0].dtype)
-        mapper = LevelMapper(int(-log2(scales[0])), int(-log2(scales[-1])), self.canonical_scale, self.canonical_level)
+        mapper = self._level_mapper(scales)
         chosen = mapper(boxes) if len(levels) > 1 else regions.new_zeros(len(regions), dtype=torch.int64)
         image = torch.cat([torch.full((len(each),), i) for i, each in enumerate(boxes)])
 
@@ -62,6 +80,19 @@ class RegionPool(MultiScaleRoIAlign):
         taps = (2 * samples) ** 2
         pooled = embedding_bag(index.view(-1, taps), table, per_sample_weights=weights.view(-1, taps), mode="sum")
         return pooled.view(len(regions), tall, wide, table.shape[1]).permute(0, 3, 1, 2)
+
+    def _level_mapper(self, scales: Sequence[float]) -> LevelMapper:
+        return LevelMapper(int(-log2(scales[0])), int(-log2(scales[-1])), self.canonical_scale, self.canonical_level)
+
+
+def scales_of(strides: Sequence[int]) -> list[float]:
+    """Return cells per pixel of each level, powers of two as in torchvision.
+
+    Example:
+        >>> scales_of([4, 7, 14])
+        [0.25, 0.125, 0.0625]
+    """
+    return [2.0 ** -round(log2(stride)) for stride in strides]
 
 
 def _scale(level: Tensor, image_shapes: list[tuple[int, int]]) -> float:
