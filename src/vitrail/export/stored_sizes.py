@@ -57,17 +57,18 @@ class _Stored:
         sizes = (*value.shape, *value.stride()) if isinstance(value, Tensor) else ()
         if all(type(size) is int for size in sizes):
             return value
-        mode: Any = value.fake_mode
-        with mode:
+        fake: Any = value
+        with fake.fake_mode:
             shape, strides = ([self.size(each) for each in part] for part in (value.shape, value.stride()))
             like = {"dtype": value.dtype, "device": value.device, "requires_grad": value.requires_grad}
             return torch.empty_strided(shape, strides, **like)
 
     def size(self, size: Any) -> Any:
         """Return a size that is a number or one symbol, whose range is stated."""
-        if not isinstance(size, torch.SymInt) or not size.node.expr.free_symbols:
-            return size
-        expr, hint, environment = size.node.expr, size.node.hint, size.node.shape_env
+        node: Any = size.node if isinstance(size, torch.SymInt) else None
+        if node is None or node.hint is None or not node.expr.free_symbols:
+            return size  # a number, or a size that is data
+        expr, hint, environment = node.expr, node.hint, node.shape_env
         if not expr.is_Symbol:
             if expr not in self.names:
                 self.names[expr] = sympy.Symbol(f"stored{len(self.names)}", integer=True)
