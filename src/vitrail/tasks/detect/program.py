@@ -1,6 +1,7 @@
 """The program of a detector: boxes, scores and classes of a fixed number of detections, suppression included."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,16 +40,19 @@ def detection_program(model: Model) -> ProgramSpec:
     if heads.mask_head is not None:
         outputs.append(TensorSpec("masks", ("batch", most, 28, 28)))
 
+    # below a patch OpenVINO returns no row for an image: small sizes are between a patch and the coarsest stride
+    height, width = image_axes(model.preprocess.size)
+
     def draw(sizes: Sizes, generator: torch.Generator) -> tuple[Tensor, ...]:
         full = torch.tensor([sizes["height"], sizes["width"]])
         less = torch.randint(0, 9, (sizes["batch"], 2), generator=generator)
-        return torch.randn(images.dims(sizes), generator=generator), (full - less).clamp(min=1)
+        return torch.randn(images.dims(sizes), generator=generator), full - less
 
     return ProgramSpec(
         FixedSizeDetector(model),
         (images, TensorSpec("sizes", ("batch", 2), dtype="int64")),
         tuple(outputs),
-        image_axes(model.preprocess.size),
+        (replace(height, small=(17, 31)), replace(width, small=(width.own, 29))),
         draw,
         encode,
         decode,
