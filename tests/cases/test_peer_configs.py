@@ -31,6 +31,7 @@ PEERS = {
     "Swin": {**SWIN, "image_size": 32},
     "Swinv2": {**SWIN, "image_size": 32, "pretrained_window_sizes": [0, 0]},
     "ConvNext": {"hidden_sizes": [24, 48], "depths": [1, 1], "num_stages": 2},
+    "ConvNextV2": {"hidden_sizes": [24, 48, 96, 192], "depths": [1, 1, 1, 1]},
 }
 
 

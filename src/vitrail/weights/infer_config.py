@@ -265,6 +265,11 @@ def _form(shapes: Shapes, stated: Mapping[str, Any]) -> str:
     return "marian" if "head.bias" in shapes else "paper"
 
 
+def _response_norm(shapes: Shapes, stated: Mapping[str, Any]) -> bool:
+    """Return whether the MLPs of a ConvNeXt have GRN, as those of V2."""
+    return "backbone.stages.0.blocks.0.channel_mixer.act.1.weight" in shapes
+
+
 _FUSED, _LEVEL = "head.main.decoder.fuse.conv.weight", "head.fpn.inner_blocks.0.0.weight"
 
 _SIZES = ("dim", "dims", "depth", "depths")
@@ -291,6 +296,7 @@ _MEASURES: dict[str, Callable[[Shapes, Mapping[str, Any]], Any]] = {
     "sr_ratios": _sr_ratios,
     "linear": _linear,
     "layer_scale": _layer_scale,
+    "response_norm": _response_norm,
     "distilled": _distilled,
     "distilled_head": _distilled_head,
     "registers": _registers,
