@@ -1,5 +1,6 @@
 """PVT v2: timm, Hugging Face and the authors. Each stage ends with a norm, ours too."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from vitrail.weights.formats.pvt import (
@@ -92,6 +93,12 @@ def _config(c: Any) -> dict[str, Any]:
     }
 
 
+def _states(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields as of PVT, and the ratios of linear attention, which has them without effect."""
+    ratios = said.get("sr_ratios") if said.get("linear_attention") else None
+    return {**states(said), **({"sr_ratios": tuple(ratios)} if isinstance(ratios, list | tuple) else {})}
+
+
 _FAMILY = ("pvt_v2",)
 FORMATS = (
     Format("timm", _FAMILY, _TIMM, ("stages.0.blocks.0.mlp.dwconv.weight", "stages.0.blocks.0.attn.kv.weight")),
@@ -102,7 +109,7 @@ FORMATS = (
         _HUGGINGFACE,
         ("(pvt_v2.)encoder.layers.0.blocks.0.mlp.dwconv.dwconv.weight",),
         describe=_config,
-        states=states,
+        states=_states,
         answers={"reduction_eps": 1e-6},
     ),
 )
