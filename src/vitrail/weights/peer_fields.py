@@ -51,8 +51,27 @@ TASKS = (
 )
 """Substrings of transformers' class names whose task head must not be dropped."""
 
+_DINOV2 = frozenset(
+    (
+        *("mlp_ratio", "layerscale_value", "apply_layernorm", "reshape_hidden_states", "use_mask_token"),
+        *("interpolate_antialias", "interpolate_offset"),  # of older files
+    )
+)
+
 OF_ONE: dict[str, frozenset[str]] = {
     "poolformer": frozenset(("patch_size", "stride")),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), _DINOV2),
+    "siglip": frozenset(("text_config", "initializer_factor")),
+    "siglip_vision_model": frozenset(("intermediate_size",)),
+    "segformer": frozenset(  # its norms have 1e-5 whatever it says; the rates are of older files
+        ("layer_norm_eps", "semantic_loss_ignore_index", "downsampling_rates")
+    ),
+    "upernet": frozenset(
+        (
+            *("use_auxiliary_head", "auxiliary_loss_weight", "auxiliary_in_channels", "auxiliary_channels"),
+            *("auxiliary_num_convs", "auxiliary_concat_input", "loss_ignore_index"),
+        )
+    ),
     "reformer": frozenset(
         (
             *("hash_seed", "num_buckets", "axial_norm_std", "chunk_size_lm_head", "num_hidden_layers", "output_past"),
@@ -62,7 +81,7 @@ OF_ONE: dict[str, frozenset[str]] = {
     ),
     "perceiver": frozenset(
         (
-            *("d_model", "hidden_act", "layer_norm_eps", "vocab_size", "train_size", "num_frames", "samples_per_patch"),
+            *("d_model", "layer_norm_eps", "vocab_size", "train_size", "num_frames", "samples_per_patch"),
             *("audio_samples_per_frame", "output_shape", "output_num_channels", "_label_trainable_num_channels"),
         )
     ),
@@ -75,8 +94,13 @@ def unsupported_fields(config: Mapping[str, Any], described: Mapping[str, Any], 
 
     Args:
         config: contents of the file.
-        described: the fields with the values that our architecture implements.
+        described: the fields with the values that our architecture implements; a config inside it has its own.
         carried: fields of the file that are mapped to our config.
+
+    Example:
+        >>> tower = {"vision_config": {"hidden_act": "gelu"}}
+        >>> unsupported_fields({"vision_config": {"hidden_act": "relu"}}, tower, frozenset())
+        ['vision_config.hidden_act=relu']
     """
     ignored = IDLE | carried | OF_ONE.get(str(config.get("model_type")), frozenset())
     unsupported = []
@@ -84,7 +108,9 @@ def unsupported_fields(config: Mapping[str, Any], described: Mapping[str, Any], 
         if key in ignored:
             continue
         supported = (described[key],) if key in described else FIXED.get(key, (value,))
-        if value not in supported:
+        if isinstance(value, Mapping) and isinstance(supported[0], Mapping):
+            unsupported += [f"{key}.{wrong}" for wrong in unsupported_fields(value, supported[0], frozenset())]
+        elif value not in supported:
             unsupported.append(f"{key}={value}")
     return unsupported + _other_heads(config, described)
 

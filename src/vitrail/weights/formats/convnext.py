@@ -107,7 +107,8 @@ def huggingface_rules(prefix: str) -> tuple[Rule, ...]:
     )
 
 
-def _config(c: Any) -> dict[str, Any]:
+def huggingface_fields(c: "ConvNeXtConfig") -> dict[str, Any]:
+    """Return the fields in which transformers states a ConvNeXt."""
     version = "V2" if c.response_norm else ""
     return {
         "architectures": [f"ConvNext{version}ForImageClassification"],
@@ -141,7 +142,7 @@ FORMATS = (
             _FAMILY,
             huggingface_rules(prefix),
             (prefix + "embeddings.patch_embeddings.weight", prefix + mark),
-            describe=_config,
+            describe=huggingface_fields,
             states=_states,
         )
         for prefix, mark in (

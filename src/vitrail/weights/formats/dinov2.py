@@ -69,6 +69,24 @@ _HF_REGISTERS = (
 )
 
 
+def _config(c: Any) -> dict[str, Any]:
+    registers = {"num_register_tokens": c.registers} if c.registers else {}
+    return {
+        "architectures": ["Dinov2WithRegistersModel" if registers else "Dinov2Model"],
+        "model_type": "dinov2_with_registers" if registers else "dinov2",
+        "hidden_size": c.dim,
+        "num_hidden_layers": c.depth,
+        "num_attention_heads": c.num_heads,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+        "qkv_bias": True,
+        "use_swiglu_ffn": c.channel_mixer == "swiglu",
+        "patch_size": c.patch_size,
+        "num_channels": c.in_channels,
+        **registers,
+    }
+
+
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
     return renamed(said, num_heads="num_attention_heads", image_size="image_size")
 
@@ -95,6 +113,7 @@ FORMATS = (
                 f"{_HF}encoder.layer.0.attention.{parts[0]}.weight",
             ),
             writes=False,
+            describe=_config,
             states=_states,
         )
         for name, parts in _NAMES.items()

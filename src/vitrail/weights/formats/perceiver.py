@@ -78,6 +78,7 @@ def _config(c: Any) -> dict[str, Any]:
         "num_cross_attention_heads": 1,
         "self_attention_widening_factor": 1,
         "cross_attention_widening_factor": 1,
+        "hidden_act": "gelu",
         "image_size": c.preprocess.size,
     }
 

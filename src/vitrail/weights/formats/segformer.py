@@ -1,6 +1,18 @@
 """SegFormer: Hugging Face (files, and the names of current versions in memory), and the authors."""
 
-from vitrail.weights.formats.pvt import BLOCK, ENTRY, MIXER, PATCHES, REDUCTION, huggingface_blocks, official_blocks
+from typing import Any
+
+from vitrail.models import family_of, make_config
+from vitrail.weights.formats.pvt import (
+    BLOCK,
+    ENTRY,
+    MIXER,
+    PATCHES,
+    REDUCTION,
+    huggingface_blocks,
+    official_blocks,
+    whole_ratios,
+)
 from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.transforms import Concat
 
@@ -71,10 +83,39 @@ _OFFICIAL = (
     *_decoder("linear_c{l+1}", "linear_fuse.conv", "linear_fuse.bn", "linear_pred"),
 )
 
+
+def _config(c: Any) -> dict[str, Any]:
+    kind = {"architectures": ["SegformerForSemanticSegmentation"], "model_type": "segformer"}
+    if family_of(c.backbone) != "pvt_v2":  # transformers has no such SegFormer, and its keys would not fit
+        return kind
+    b = make_config(c.backbone, **dict(c.backbone_config))
+    later = len(b.dims) - 1
+    return {
+        **kind,
+        "num_channels": c.in_channels,
+        "num_encoder_blocks": len(b.dims),
+        "depths": list(b.depths),
+        "sr_ratios": list(b.sr_ratios),
+        "hidden_sizes": list(b.dims),
+        "patch_sizes": [7, *[3] * later],
+        "strides": [4, *[2] * later],
+        "num_attention_heads": list(b.num_heads),
+        "mlp_ratios": whole_ratios(b.mlp_ratios),
+        "hidden_act": "gelu",
+        "reshape_last_stage": True,
+        "decoder_hidden_size": c.channels,
+        "drop_path_rate": b.drop_path,
+    }
+
+
 _FAMILY = ("segformer",)
 FORMATS = (
     Format(
-        "huggingface", _FAMILY, _HUGGINGFACE, ("segformer.encoder.block.0.0.layer_norm_1.weight", "decode_head.{*}")
+        "huggingface",
+        _FAMILY,
+        _HUGGINGFACE,
+        ("segformer.encoder.block.0.0.layer_norm_1.weight", "decode_head.{*}"),
+        describe=_config,
     ),
     Format(
         "transformers",
@@ -82,6 +123,7 @@ FORMATS = (
         _TRANSFORMERS,
         ("segformer.stages.0.blocks.0.layernorm_before.weight", "decode_head.{*}"),
         writes=False,
+        describe=_config,
     ),
     Format("official", _FAMILY, _OFFICIAL, ("backbone.block1.0.attn.kv.weight", "decode_head.linear_pred.weight")),
 )

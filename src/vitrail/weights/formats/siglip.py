@@ -60,9 +60,28 @@ _HUGGINGFACE = (
 )
 
 
+_ACTS = {"exact": "gelu", "tanh": "gelu_pytorch_tanh"}
+
+
+def _config(c: Any) -> dict[str, Any]:
+    tower = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": c.dim,
+        "num_hidden_layers": c.depth,
+        "num_attention_heads": c.num_heads,
+        "hidden_act": _ACTS[c.gelu],
+        "layer_norm_eps": 1e-6,
+        "patch_size": c.patch_size,
+        "num_channels": c.in_channels,
+        "vision_use_head": c.pool == "map",
+    }
+    return {"architectures": ["SiglipVisionModel"], **tower, "vision_config": tower}
+
+
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
     tower = said.get("vision_config", said)
-    return {"gelu": "tanh", **renamed(tower, num_heads="num_attention_heads", image_size="image_size")}
+    gelu = "exact" if tower.get("hidden_act") == "gelu" else "tanh"
+    return {"gelu": gelu, **renamed(tower, num_heads="num_attention_heads", image_size="image_size")}
 
 
 _FAMILY, _MARKS = ("siglip",), ("pos_embed", "blocks.0.attn.qkv.weight", "norm.weight")
@@ -75,6 +94,7 @@ FORMATS = (
         _HUGGINGFACE,
         ("(vision_model.)head.probe", "(vision_model.)encoder.layers.0.self_attn.q_proj.weight"),
         writes=False,
+        describe=_config,
         states=_states,
         answers={"gelu": "tanh"},
     ),

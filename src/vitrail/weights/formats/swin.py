@@ -5,11 +5,14 @@ indices depend on nothing learned: they are dropped, and the index is computed w
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import VitrailError
 from vitrail.weights.keymap import Format, Rule, renamed
 from vitrail.weights.transforms import DROP, Concat, RelativeIndex, UnfoldOrder
+
+if TYPE_CHECKING:
+    from vitrail.models.swin import SwinConfig
 
 BLOCK = "backbone.stages.{s}.blocks.{i}"
 ENTRY = "backbone.stages.{s+1}.entry"
@@ -122,6 +125,11 @@ def _config(c: Any) -> dict[str, Any]:
             f"transformers' Swin pads as edge=official, and this one as edge={c.edge}; at {c.preprocess.size} pixels\n"
             "its maps are padded, so its weights would give other answers there. Write for timm instead."
         )
+    return huggingface_fields(c)
+
+
+def huggingface_fields(c: "SwinConfig") -> dict[str, Any]:
+    """Return the fields in which transformers states a Swin."""
     return {
         "architectures": ["SwinForImageClassification"],
         "model_type": "swin",

@@ -5,7 +5,10 @@ last norm that the model does not use.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
+from vitrail.models import family_of, make_config
 from vitrail.weights.formats import convnext, swin
 from vitrail.weights.keymap import Format, Rule
 from vitrail.weights.transforms import DROP
@@ -50,6 +53,27 @@ _HF = (Rule(f"backbone.hidden_states_norms.stage{{l+1}}.{WB}", _LEVEL), *decoder
 _UNUSED = Rule(f"backbone.(swin.)layernorm.{WB}", (), DROP)
 _MM = (Rule(f"backbone.norm{{l}}.{WB}", _LEVEL), *decoder("bn", "conv_seg"))
 
+
+def _config(c: Any) -> dict[str, Any]:
+    kind = {"architectures": ["UperNetForSemanticSegmentation"], "model_type": "upernet"}
+    b = make_config(c.backbone, **dict(c.backbone_config))
+    if family_of(c.backbone) == "swin":
+        backbone = swin.huggingface_fields(replace(b, preprocess=c.preprocess))
+    elif family_of(c.backbone) == "convnext":
+        backbone = convnext.huggingface_fields(b)
+        del backbone["layer_norm_eps"]  # of the last norm, which the decoder does not use
+    else:  # transformers has other backbones, and their keys would not fit
+        return kind
+    stages = [f"stage{stage + 1}" for stage in range(len(b.depths))]
+    return {
+        **kind,
+        "backbone_config": {**backbone, "architectures": None, "num_channels": c.in_channels, "out_features": stages},
+        "hidden_size": c.channels,
+        "pool_scales": list(c.pool_scales),
+        "auxiliary_channels": c.auxiliary_channels,
+    }
+
+
 _FAMILY = ("upernet",)
 _HF_MARKS = ("decode_head.classifier.weight", "backbone.hidden_states_norms.stage1.weight")
 _MM_MARKS = ("decode_head.conv_seg.weight", "backbone.norm0.weight")
@@ -61,6 +85,7 @@ FORMATS = (
         _FAMILY,
         (*inside(swin.HUGGINGFACE_RULES), _UNUSED, *_HF),
         (*_HF_MARKS, f"backbone.(swin.)encoder.layers.0.blocks.0.attention.self.{_TABLE}"),
+        describe=_config,
     ),
     Format(
         "transformers",
@@ -68,12 +93,14 @@ FORMATS = (
         (*inside(swin.TRANSFORMERS_RULES), _UNUSED, *_HF),
         (*_HF_MARKS, f"backbone.(swin.)encoder.layers.0.blocks.0.attention.relative_position_bias.{_TABLE}"),
         writes=False,
+        describe=_config,
     ),
     Format(
         "huggingface",
         _FAMILY,
         (*inside(convnext.huggingface_rules("")), *_HF),
         (*_HF_MARKS, "backbone.encoder.stages.0.layers.0.layer_scale_parameter"),
+        describe=_config,
     ),
     Format(
         "mmsegmentation",
