@@ -163,6 +163,15 @@ def refusal(model, source, **options) -> str:
     return message
 
 
+def test_tensors_that_layers_lack_are_those_of_another_architecture():
+    """A ResNet V2 with BatchNorm has the keys and shapes of BiT, and running statistics."""
+    import timm
+
+    source = timm.create_model("resnetv2_50", num_classes=5).state_dict()
+    message = refusal(create_model("resnetv2_50x1_bit", num_classes=5), source)
+    assert "another architecture" in message and "running_mean" in message and "strict=False" not in message
+
+
 def test_another_variant_is_named_with_the_way_to_make_it():
     import timm
 

@@ -272,6 +272,8 @@ def _explain(misfits: _Misfits, model: Model, checkpoint: RawCheckpoint, found: 
     names, stated = looks_like(got, found.format.families), _stated(model, checkpoint)
     if stated:
         lines.append(stated)
+    elif inside := _inside(found, checkpoint):
+        lines.append(f"It is another architecture: its layers have tensors that ours lack, such as {inside}.")
     elif variant in names or _is_trunk(misfits):
         lines.append(f"{_kinship(misfits, model, got)} Load what fits with load_weights(model, source, strict=False).")
     elif names:
@@ -280,6 +282,13 @@ def _explain(misfits: _Misfits, model: Model, checkpoint: RawCheckpoint, found: 
         families = " or ".join(found.format.families) or "an architecture of ours"
         lines.append(f"It has {found.format.name}'s names for {families}, but the sizes of no published variant.")
     return "\n".join(lines)
+
+
+def _inside(found: Detected, checkpoint: RawCheckpoint) -> str:
+    """Return a tensor that is not mapped, of a layer whose other tensors are; empty if there is none."""
+    unmapped = found.mapped.unexpected
+    layers = {key.rpartition(".")[0] for key in checkpoint.tensors.keys() - set(unmapped)} - {""}
+    return next((key for key in unmapped if key.rpartition(".")[0] in layers), "")
 
 
 def _is_trunk(misfits: _Misfits) -> bool:
