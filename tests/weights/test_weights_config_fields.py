@@ -53,18 +53,19 @@ def coarse(model: Any, images: torch.Tensor) -> torch.Tensor:
     return model.head(model.backbone(images)) if hasattr(model, "head") else model(images).logits
 
 
-def towers() -> Iterator[tuple[str, tuple[Callable[[], nn.Module], Callable, int]]]:
+def towers() -> Iterator[tuple[str, tuple[Callable[[], nn.Module], Callable[[Any, torch.Tensor], torch.Tensor], int]]]:
     """Yield the models of transformers without a classifier."""
     t = transformers
     yield "dinov2", (lambda: t.Dinov2Model(t.Dinov2Config(**DINO)), tokens, 28)
     yield "dinov2-registers", (
         lambda: t.Dinov2WithRegistersModel(t.Dinov2WithRegistersConfig(**DINO)), tokens, 28
     )  # fmt: skip
+    yield "dinov2-swiglu", (lambda: t.Dinov2Model(t.Dinov2Config(**DINO, use_swiglu_ffn=True)), tokens, 28)
     yield "siglip", (lambda: t.SiglipVisionModel(t.SiglipVisionConfig(**SIGLIP)), tokens, 32)
     yield "segformer", (lambda: t.SegformerForSemanticSegmentation(t.SegformerConfig(num_labels=5)), coarse, 64)
 
 
-def texts() -> Iterator[tuple[str, tuple[Callable[[], nn.Module], Callable, int]]]:
+def texts() -> Iterator[tuple[str, tuple[Callable[[], nn.Module], Callable[[Any, torch.Tensor], torch.Tensor], int]]]:
     """Yield language models; they have no size of images."""
     t, short = transformers, dict(vocab_size=100, n_embd=64, n_layer=2, n_head=2, n_positions=32)
     for kind, more in {"Bert": {}, "Albert": {"embedding_size": 16}, "ConvBert": {"embedding_size": 64}}.items():
@@ -208,7 +209,7 @@ def test_a_segformer_is_written_as_a_folder_that_transformers_loads(tmp_path: Pa
 @pytest.mark.parametrize(("variant", "backbone"), [("upernet_swin_tiny", SWIN), ("upernet_convnext_tiny", CONVNEXT)])
 @torch.no_grad()
 def test_an_upernet_is_written_as_a_folder_that_transformers_loads(
-    variant: str, backbone: dict, tmp_path: Path
+    variant: str, backbone: dict[str, Any], tmp_path: Path
 ) -> None:
     small: dict[str, Any] = {"channels": 16, "auxiliary_channels": 8, "num_classes": 5, "image_size": 128}
     ours: Any = drawn(create_model(variant, backbone_config=backbone, **small))

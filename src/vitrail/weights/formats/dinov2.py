@@ -88,7 +88,8 @@ def _config(c: Any) -> dict[str, Any]:
 
 
 def _states(said: Mapping[str, Any]) -> dict[str, Any]:
-    return renamed(said, num_heads="num_attention_heads", image_size="image_size")
+    mixer = {"channel_mixer": "swiglu" if said["use_swiglu_ffn"] else "mlp"} if "use_swiglu_ffn" in said else {}
+    return {**renamed(said, num_heads="num_attention_heads", image_size="image_size"), **mixer}
 
 
 _NAMES = {
