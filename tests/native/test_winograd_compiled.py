@@ -39,7 +39,7 @@ def test_winograd_equals_the_direct_convolution(sizes: tuple[int, int, int, int]
 
 @pytest.mark.parametrize("tile", FILTER_TRANSFORMS)
 def test_one_dimension_in_exact_numbers(tile: int) -> None:
-    """Toom and Cook: G is the evaluation of the taps' polynomial at m + 1 points and at infinity, up to a factor."""
+    """G is the evaluation of the taps' polynomial at m + 1 points and at infinity, up to a factor."""
     points = {2: [0, 1, -1], 4: [0, 1, -1, 2, -2]}[tile]
     powers = torch.tensor([[p**k for k in range(3)] for p in points], dtype=torch.float64)
     transform = torch.tensor(FILTER_TRANSFORMS[tile], dtype=torch.float64)
