@@ -1,21 +1,20 @@
 """Models of exported files: a program computes the outputs of their task, and they have no layers or weights."""
 
-from torch import nn
-
 from vitrail.errors import VitrailError
 
 
-def exported_file(model: nn.Module) -> str:
+def exported_file(model: object) -> str:
     """Return the path of the exported file that a model runs, or an empty string if it has layers of its own.
 
     Example:
+        >>> from torch import nn
         >>> exported_file(nn.Linear(1, 1))
         ''
     """
     return getattr(model, "exported_file", "")
 
 
-def check_layers(model: nn.Module, need: str) -> None:
+def check_layers(model: object, need: str) -> None:
     """Refuse an exported file for work on layers or weights.
 
     Args:
@@ -26,6 +25,7 @@ def check_layers(model: nn.Module, need: str) -> None:
         VitrailError: the model is an exported file.
 
     Example:
+        >>> from torch import nn
         >>> check_layers(nn.Linear(1, 1), "its layers are needed")
     """
     if file := exported_file(model):
