@@ -7,11 +7,14 @@ from torch.nn.functional import gelu, layer_norm
 
 from closeness import CLOSE, drawn, off, with_threads
 from vitrail.native.attention import (
+    PlaceWeights,
     Rotation,
     TokenGroups,
     attend_causal,
+    attend_gated,
     attend_groups,
     attend_keys,
+    gated_branch,
     lane_bias,
     rotate,
     rotated_branch,
@@ -147,6 +150,36 @@ def test_attention_equals_the_softmax_formula(keys: int, width: int, dtype: torc
         padding = torch.zeros(qkv.shape[2], dtype=dtype)
         got = attend_groups(qkv, heads, TokenGroups(slots, padding, kinds, None if add is None else lane_bias(add)))
         assert off(got, want) < 2 * CLOSE[dtype]
+
+
+@pytest.mark.parametrize("width", [2, 36, 64])
+@pytest.mark.parametrize("tokens", [1, 5, 17, 64, 130])
+def test_positions_mixed_into_the_softmax(tokens: int, width: int, dtype: torch.dtype) -> None:
+    """Alone, and within the branch. One head has positions alone: its contents weigh nothing."""
+    heads, channels = 3, 24
+    keep, closeness = torch.tensor([0.0, 0.3, 1.0]), CLOSE[dtype]
+    given = (1 - keep[:, None, None]) * torch.randn(heads, tokens, tokens).softmax(-1)
+    places = PlaceWeights.of(given, keep, dtype)
+
+    def mixed(qkv: torch.Tensor) -> torch.Tensor:
+        q, k, v = qkv.double().unflatten(2, (3, heads, width)).permute(2, 0, 3, 1, 4)
+        maps = keep[:, None, None] * (q @ k.mT).softmax(-1) + given.double()
+        return (maps @ v).transpose(1, 2).flatten(2)
+
+    groups = TokenGroups(torch.arange(tokens, dtype=torch.int32)[None], torch.zeros(3 * heads * width, dtype=dtype))
+    qkv = drawn(2, tokens, 3 * heads * width, dtype=dtype)
+    qkv[..., : heads * width] /= width**0.5
+    assert off(attend_gated(qkv, heads, groups, places), mixed(qkv)) < 3 * closeness
+
+    x = drawn(2, tokens, channels, dtype=RESIDUAL[dtype])
+    first, second = (
+        drawn(3 * heads * width, channels, dtype=dtype).float() / 8,
+        drawn(channels, heads * width, dtype=dtype).float(),
+    )
+    projected = product(layer_norm(x.double(), (channels,), eps=1e-6), first, torch.zeros(len(first)))
+    want = x.double() + product(mixed(projected), second, torch.zeros(channels))
+    packed = [pack_linear(weight, None, dtype) for weight in (first, second)]
+    assert off(gated_branch(x, heads, *packed, groups, 1e-6, places), want) < 6 * closeness
 
 
 @pytest.mark.parametrize("width", [2, 32, 36, 64])

@@ -23,9 +23,9 @@ static bool in_a_row(const int32_t* seats, int count) {
 }
 
 // Attention within groups of tokens. qkv is (batch, tokens, 3, heads, width), y (batch, tokens, heads, width).
-template <class N>
+template <class N, class HeadWeights>
 static void groups_attend(const Stream<N, N>& stream, const TokenGroups& token_groups, const BiasAndMask& addends,
-                          int threads) {
+                          const HeadWeights& head_weights, int threads) {
     typedef typename N::Item Item;
     const int heads = stream.heads, width = stream.width, dim = heads * width, count = token_groups.count;
     // Parallel over groups, or, if there are few, over the heads of each group.
@@ -45,7 +45,7 @@ static void groups_attend(const Stream<N, N>& stream, const TokenGroups& token_g
         auto mix_heads = [&](const Item* from, int wide, Item* to) {
             for (int h = 0; h < some; h++)
                 attend<N>(count, width, {from + h * width, 3L * wide}, wide, addends.of(group, first + h),
-                          {to + h * width, wide});
+                          {to + h * width, wide}, head_weights.of(first + h));
         };
         if (in_a_row(seats, count)) {
             mix_heads(qkv + (long)seats[0] * 3 * dim, dim, y + (long)seats[0] * dim);
@@ -169,12 +169,25 @@ struct AttendArgs {
     int threads;
 };
 
-template <class N>
-static void attend(const AttendArgs& a) {
+template <class N, class HeadWeights = SoftmaxHeads>
+static void attend(const AttendArgs& a, const HeadWeights& head_weights = {}) {
     const GroupsArgs& g = a.groups;
     groups_attend<N>(
         {(const typename N::Item*)a.qkv, (const typename N::Item*)g.padding, (typename N::Item*)a.y, a.heads, a.width},
-        {a.batch, a.tokens, g.slots, g.groups, g.count}, {g.count, a.heads, g.kinds, g.bias}, a.threads);
+        {a.batch, a.tokens, g.slots, g.groups, g.count}, {g.count, a.heads, g.kinds, g.bias}, head_weights, a.threads);
+}
+
+// Arguments of `attend` with positions mixed in.
+struct AttendGatedArgs {
+    AttendArgs attend;
+    const void* places;  // (heads, count, round_up(count, LANES)), zero for padding keys
+    const float* keep;   // (heads)
+};
+
+template <class N>
+static void attend_gated(const AttendGatedArgs& a) {
+    typedef typename N::Item Item;
+    attend<N>(a.attend, GatedHeads<Item>{(const Item*)a.places, a.keep, a.attend.groups.count});
 }
 
 // Arguments of `rotate`.
@@ -201,18 +214,22 @@ static void rotate(const RotateArgs& a) {
 extern "C" {
 SIZE_OF(AttendArgs)
 SIZE_OF(AttendCausalArgs)
+SIZE_OF(AttendGatedArgs)
 SIZE_OF(AttendKeysArgs)
 SIZE_OF(BranchArgs)
 SIZE_OF(CosineBranchArgs)
+SIZE_OF(GatedBranchArgs)
 SIZE_OF(RotateArgs)
 SIZE_OF(RotatedBranchArgs)
 
 #define FOR(name, N)                                                                                     \
     void vitrail_attend_##name(const AttendArgs& a) { attend<N>(a); }                                    \
     void vitrail_attend_causal_##name(const AttendCausalArgs& a) { causal_attend<N>(a); }                \
+    void vitrail_attend_gated_##name(const AttendGatedArgs& a) { attend_gated<N>(a); }                   \
     void vitrail_attend_keys_##name(const AttendKeysArgs& a) { keys_attend<N>(a); }                      \
     void vitrail_branch_##name(const BranchArgs& a) { branch<LinearWeights<N>>(a); }                     \
     void vitrail_cosine_branch_##name(const CosineBranchArgs& a) { cosine_branch<LinearWeights<N>>(a); } \
+    void vitrail_gated_branch_##name(const GatedBranchArgs& a) { gated_branch<LinearWeights<N>>(a); }    \
     void vitrail_rotate_##name(const RotateArgs& a) { rotate<N>(a); }                                    \
     void vitrail_rotated_branch_##name(const RotatedBranchArgs& a) { rotated_branch<LinearWeights<N>>(a); }
 

@@ -195,6 +195,30 @@ struct PackedKV {
     }
 };
 
+// Weights of the values, made in place from the unnormalised probabilities of a query: those themselves. Returns the
+// factor of the weighted sum.
+struct SoftmaxWeights {
+    template <class N>
+    float operator()(typename N::Item*, int, int, float sum) const {
+        return 1.0f / sum;
+    }
+};
+
+// keep softmax(scores) + places, with places given: the attention to positions, times its gate.
+template <class Item>
+struct GatedWeights {
+    const Item* places;  // (queries, round_up(keys, LANES)), zero for padding keys
+    float keep;
+
+    template <class N>
+    float operator()(Item* probs, int keys, int query, float sum) const {
+        const Vec factor = broadcast(keep / sum);
+        const Item* place = places + (size_t)query * keys;
+        for (int j = 0; j < keys; j += LANES) N::write(probs + j, N::read(probs + j) * factor + N::read(place + j));
+        return 1;
+    }
+};
+
 #if defined(HAS_AMX)
 namespace amx {
 
@@ -220,9 +244,9 @@ static inline float probs_of_scores(const float* scores, int keys, const float* 
 }
 
 // `attend_queries` below with both GEMMs on AMX, 16 queries at a time.
-template <class N>
+template <class N, class Weights>
 static void attend_queries(const PackedKV<N>& kv, int count, RowView<const typename N::Item> queries, RowBias bias,
-                           RowView<typename N::Item> answers) {
+                           RowView<typename N::Item> answers, const Weights& weights) {
     typedef typename N::Item Item;
     const int keys = round_up(kv.count, LANES), width = kv.width, high = std::min(SIDE, count);
     const Steps along_head(width / N::K_STEP), along_keys(kv.steps);
@@ -239,9 +263,11 @@ static void attend_queries(const PackedKV<N>& kv, int count, RowView<const typen
             multiply_to<N, 4, 6>(asked, columns_of(kv.keys, along_head, kv.count, j), along_head.times(), keys - j,
                                  scores + j, keys);
         float whole[SIDE];
-        for (int r = fresh; r < high; r++)
-            whole[r] = 1.0f / probs_of_scores<N>(scores + r * keys, keys, bias.at + (first + r) * bias.stride,
-                                                 probs + r * keys);
+        for (int r = fresh; r < high; r++) {
+            const float* addends = bias.at + (first + r) * bias.stride;
+            const float sum = probs_of_scores<N>(scores + r * keys, keys, addends, probs + r * keys);
+            whole[r] = weights.template operator()<N>(probs + r * keys, keys, first + r, sum);
+        }
         for (int c = 0; c < width; c += 2 * SIDE) {
             const int wide = std::min(2 * SIDE, round_up(width - c, LANES));
             multiply_to<N, 5, 2>(rows_of(probs, keys, along_keys), columns_of(kv.values, along_keys, width, c),
@@ -258,16 +284,17 @@ static void attend_queries(const PackedKV<N>& kv, int count, RowView<const typen
 #endif
 
 // softmax(q k^T + bias) v for each query, already scaled.
-// `bias` is (queries, round_up(keys, LANES)), with -1e30 for padding keys, or one row for all queries. Force-inlined:
-// 8 % faster than a call.
-template <class N>
+// `bias` is (queries, round_up(keys, LANES)), with -1e30 for padding keys, or one row for all queries. `weights` may
+// change the softmax. Force-inlined: 8 % faster than a call.
+template <class N, class Weights = SoftmaxWeights>
 static IN_REGISTERS void attend_queries(const PackedKV<N>& kv, int count, RowView<const typename N::Item> queries,
-                                        RowBias bias, RowView<typename N::Item> answers) {
+                                        RowBias bias, RowView<typename N::Item> answers, const Weights& weights = {}) {
     typedef typename N::Item Item;
     const int keys = round_up(kv.count, LANES), width = kv.width, steps = kv.steps;
 #if defined(HAS_AMX)
     if constexpr (N::AMX) {
-        if (amx::use_amx(count, width / N::K_STEP)) return amx::attend_queries<N>(kv, count, queries, bias, answers);
+        if (amx::use_amx(count, width / N::K_STEP))
+            return amx::attend_queries<N>(kv, count, queries, bias, answers, weights);
     }
 #endif
     Item* probs = scratch<Item>(3, (size_t)BLOCK * keys);
@@ -277,7 +304,8 @@ static IN_REGISTERS void attend_queries(const PackedKV<N>& kv, int count, RowVie
         for (int r = 0; r < some; r += TILE, bias.at += TILE * bias.stride)
             probs_of<N>(std::min(TILE, some - r), queries.of(first + r), queries.stride, width, kv.keys, kv.count, bias,
                         probs + (size_t)r * keys, whole + r);
-        for (int r = 0; r < some; r++) whole[r] = 1.0f / whole[r];
+        for (int r = 0; r < some; r++)
+            whole[r] = weights.template operator()<N>(probs + (size_t)r * keys, keys, first + r, whole[r]);
         Item* to = answers.of(first);
         mix<N>(some, probs, keys, kv.values, steps, width, [&](int r, int c, Vec sum) {
             store_partial<N>(to + r * answers.stride + c, sum * whole[r], width - c);
@@ -294,7 +322,9 @@ static void attend_causally(const PackedKV<N>& kv, int count, RowView<const type
     const RowBias all = {slope + count - 1, -1};
 #if defined(HAS_AMX)
     if constexpr (N::AMX) {
-        if (amx::use_amx(count, kv.width / N::K_STEP)) return amx::attend_queries<N>(kv, count, queries, all, answers);
+        if (amx::use_amx(count, kv.width / N::K_STEP)) {
+            return amx::attend_queries<N>(kv, count, queries, all, answers, SoftmaxWeights());
+        }
     }
 #endif
     Item* probs = scratch<Item>(3, (size_t)BLOCK * round_up(count, LANES));
@@ -374,9 +404,9 @@ struct SegmentedRows {
 };
 
 // Self-attention within one group: `rows` has the queries, with keys and values at offsets `part` and 2 `part`.
-template <class N>
+template <class N, class Weights = SoftmaxWeights>
 static void attend(int count, int width, RowView<const typename N::Item> rows, int part, RowBias bias,
-                   RowView<typename N::Item> answers) {
+                   RowView<typename N::Item> answers, const Weights& weights = {}) {
     const PackedKV<N> kv(count, width, {rows.at + part, rows.stride}, {rows.at + 2 * part, rows.stride});
-    attend_queries<N>(kv, count, rows, bias, answers);
+    attend_queries<N>(kv, count, rows, bias, answers, weights);
 }

@@ -55,6 +55,29 @@ class Rotation(NamedTuple):
     sin: Tensor
 
 
+class PlaceWeights(NamedTuple):
+    """Attention to positions that is mixed into the softmax of the contents: `keep_h softmax(q k^T) + places_h`.
+
+    Args:
+        places: `(h, n, keys)` in the compute dtype, zero for padding keys.
+        keep: `(h,)` in fp32.
+    """
+
+    places: Tensor
+    keep: Tensor
+
+    @classmethod
+    def of(cls, places: Tensor, keep: Tensor, dtype: torch.dtype) -> "PlaceWeights":
+        """Pad places `(h, n, n)` to whole SIMD vectors."""
+        spare = -places.shape[-1] % library("gemm").vitrail_lanes()
+        return cls(pad(places, (0, spare)).to(dtype).contiguous(), keep.float().contiguous())
+
+    def args(self, heads: int, dtype: torch.dtype) -> dict[str, int | None]:
+        """Check them for a number of heads and a compute dtype, and return their addresses."""
+        assert self.places.dtype == dtype and len(self.places) == len(self.keep) == heads, self.places.shape
+        return {"places": at(self.places), "keep": at(self.keep)}
+
+
 def lane_bias(bias: Tensor) -> Tensor:
     """Pad a bias `(kinds, h, n, n)` to whole SIMD vectors, `(kinds, h, n, keys)`, fp32; padding keys are masked."""
     spare = -bias.shape[-1] % library("gemm").vitrail_lanes()
@@ -75,11 +98,29 @@ def attend_groups(qkv: Tensor, heads: int, seating: TokenGroups) -> Tensor:
         `(B, N, C)`.
     """
     qkv = qkv.contiguous()
-    batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    y = empty(batch, tokens, width, dtype=qkv.dtype)
-    sizes = grouped(qkv, heads, width, seating)
-    call("attention", "attend", qkv.dtype, qkv=at(qkv), **sizes, y=at(y), threads=torch.get_num_threads())
+    y = _empty_mix(qkv)
+    call("attention", "attend", qkv.dtype, **_attend_fields(qkv, heads, seating, y))
     return y
+
+
+def attend_gated(qkv: Tensor, heads: int, seating: TokenGroups, places: PlaceWeights) -> Tensor:
+    """Return `attend_groups` with positions mixed into the softmax of each head."""
+    qkv = qkv.contiguous()
+    y = _empty_mix(qkv)
+    attend = nested("AttendArgs", **_attend_fields(qkv, heads, seating, y))
+    call("attention", "attend_gated", qkv.dtype, attend=attend, **places.args(heads, qkv.dtype))
+    return y
+
+
+def _empty_mix(qkv: Tensor) -> Tensor:
+    """Return an uninitialised `(B, N, C)` for the mixed values of `(B, N, 3 C)`."""
+    return empty(*qkv.shape[:2], qkv.shape[2] // 3, dtype=qkv.dtype)
+
+
+def _attend_fields(qkv: Tensor, heads: int, seating: TokenGroups, y: Tensor) -> dict[str, Any]:
+    """Return the fields of `AttendArgs`."""
+    sizes = grouped(qkv, heads, y.shape[-1], seating)
+    return {"qkv": at(qkv), **sizes, "y": at(y), "threads": torch.get_num_threads()}
 
 
 def attend_causal(qkv: Tensor, heads: int) -> Tensor:
@@ -95,15 +136,14 @@ def attend_causal(qkv: Tensor, heads: int) -> Tensor:
         `(B, N, C)`.
     """
     qkv = qkv.contiguous()
-    batch, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    y = empty(batch, tokens, width, dtype=qkv.dtype)
+    y = _empty_mix(qkv)
     call(
         *("attention", "attend_causal", qkv.dtype),
         qkv=at(qkv),
-        batch=batch,
-        tokens=tokens,
+        batch=len(qkv),
+        tokens=qkv.shape[1],
         heads=heads,
-        width=width // heads,
+        width=y.shape[-1] // heads,
         y=at(y),
         threads=torch.get_num_threads(),
     )
@@ -195,6 +235,17 @@ def rotated_branch(
     y = empty(*x.shape, dtype=x.dtype)
     branch = nested("BranchArgs", **_branch_fields(x, y, heads, qkv, proj, seating, norm_eps))
     call(*(qkv.attention, "rotated_branch", PRODUCTS[x.dtype]), branch=branch, cos=at(turn.cos), sin=at(turn.sin))
+    return y
+
+
+def gated_branch(
+    x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: TokenGroups, norm_eps: float, places: PlaceWeights
+) -> Tensor:
+    """Return `attention_branch` with positions mixed into the softmax of each head; all groups have the same."""
+    x = x.contiguous()
+    y = empty(*x.shape, dtype=x.dtype)
+    branch = nested("BranchArgs", **_branch_fields(x, y, heads, qkv, proj, seating, norm_eps))
+    call(qkv.attention, "gated_branch", PRODUCTS[x.dtype], branch=branch, **places.args(heads, PRODUCTS[x.dtype]))
     return y
 
 

@@ -24,6 +24,22 @@ struct BiasAndMask {
     }
 };
 
+// Weights of the values of each head: the softmax.
+struct SoftmaxHeads {
+    SoftmaxWeights of(int) const { return {}; }
+};
+
+// The same, with positions mixed in by a gate. All groups have the same positions.
+template <class Item>
+struct GatedHeads {
+    const Item* places;  // (heads, count, round_up(count, LANES))
+    const float* keep;   // (heads)
+    int count;
+    GatedWeights<Item> of(int head) const {
+        return {places + (size_t)head * count * round_up(count, LANES), keep[head]};
+    }
+};
+
 // Input and output, (batch, tokens, channels), in X; and padding (3, heads, width), in N.
 template <class X, class N>
 struct Stream {
@@ -101,12 +117,13 @@ struct CosineScores {
 };
 
 // y = x + end(attention(norm(x) Wqkv + b) Wproj + b) within groups, blocked over groups: only x and y leave the cache.
-// `eps` is that of the norm, or NO_NORM; `scores` prepares queries and keys; `end` is one of gemm_layer.h. Each token
-// has exactly one slot, so y may alias x.
-template <class Weights, class Scores, class End, class N = typename Weights::Numbers, class X = typename N::Residual>
+// `eps` is that of the norm, or NO_NORM; `scores` prepares queries and keys; `head_weights` has those of the values;
+// `end` is one of gemm_layer.h. Each token has exactly one slot, so y may alias x.
+template <class Weights, class Scores, class HeadWeights, class End, class N = typename Weights::Numbers,
+          class X = typename N::Residual>
 static void branch(const Stream<X, N>& stream, const TokenGroups& token_groups, const BiasAndMask& addends,
-                   const Weights& qkv, const Weights& proj, float eps, const Scores& scores, const End& end,
-                   int threads) {
+                   const Weights& qkv, const Weights& proj, float eps, const Scores& scores,
+                   const HeadWeights& head_weights, const End& end, int threads) {
     typedef typename N::Item Item;
     const int heads = stream.heads, width = stream.width, dim = heads * width, count = token_groups.count;
     const int channels = qkv.inputs;  // other than `dim` if heads are pruned
@@ -137,7 +154,7 @@ static void branch(const Stream<X, N>& stream, const TokenGroups& token_groups, 
                 const size_t at = (size_t)(item / heads) * count * dim;
                 attend<N>(count, width, {made + 3 * at + head * width, 3L * dim}, dim,
                           addends.of((start + item / heads) % token_groups.groups, head),
-                          {mixed + at + head * width, dim});
+                          {mixed + at + head * width, dim}, head_weights.of(head));
             }
             end.template operator()<X>(
                 proj, proj.template ready<N>(mixed, rows, NO_NORM), rows, [=](int r) { return places[r]; }, x, y);
@@ -155,15 +172,16 @@ struct BranchArgs {
     int threads;
 };
 
-template <class Weights, class Scores = PlainScores, class End = AddResult>
-static void branch(const BranchArgs& a, const Scores& scores = {}, const End& end = {}) {
+template <class Weights, class Scores = PlainScores, class HeadWeights = SoftmaxHeads, class End = AddResult>
+static void branch(const BranchArgs& a, const Scores& scores = {}, const HeadWeights& head_weights = {},
+                   const End& end = {}) {
     typedef typename Weights::Numbers N;
     typedef typename N::Residual X;
     const GroupsArgs& g = a.groups;
-    branch<Weights, Scores, End>(
+    branch<Weights, Scores, HeadWeights, End>(
         {(const typename X::Item*)a.x, (const typename N::Item*)g.padding, (typename X::Item*)a.y, a.heads, a.width},
         {a.batch, a.tokens, g.slots, g.groups, g.count}, {g.count, a.heads, g.kinds, g.bias}, Weights::of(a.qkv),
-        Weights::of(a.proj), a.eps, scores, end, a.threads);
+        Weights::of(a.proj), a.eps, scores, head_weights, end, a.threads);
 }
 
 // Arguments of the branch with turned queries and keys.
@@ -187,5 +205,18 @@ struct CosineBranchArgs {
 
 template <class Weights>
 static void cosine_branch(const CosineBranchArgs& a) {
-    branch<Weights>(a.branch, CosineScores{a.scales}, AddNormedResult::of(a.norm));
+    branch<Weights>(a.branch, CosineScores{a.scales}, SoftmaxHeads(), AddNormedResult::of(a.norm));
+}
+
+// Arguments of the branch with positions mixed in.
+struct GatedBranchArgs {
+    BranchArgs branch;
+    const void* places;  // (heads, count, round_up(count, LANES)), zero for padding keys
+    const float* keep;   // (heads)
+};
+
+template <class Weights>
+static void gated_branch(const GatedBranchArgs& a) {
+    typedef typename Weights::Numbers::Item Item;
+    branch<Weights>(a.branch, PlainScores(), GatedHeads<Item>{(const Item*)a.places, a.keep, a.branch.groups.count});
 }
