@@ -1,12 +1,18 @@
 """Exported programs on images below the coarsest stride: padding and resizing are in the program, not decided by it."""
 
+import re
+from itertools import product
+
+import onnx
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import pad
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from vitrail.errors import VitrailError
-from vitrail.export.program import ExportFailed, _export, export_program
+from vitrail.export.formats import write_program
+from vitrail.export.program import ExportFailed, Program, _export, export_program
+from vitrail.export.runtime import open_runtime
 from vitrail.export.traced_sizes import compare_by_traced_sizes
 from vitrail.export.verify import compare, verify
 from vitrail.models import create_model
@@ -98,3 +104,35 @@ def test_sizes_that_a_model_refuses_are_not_tried():
     assert spec(Particular()).small_sizes() == []
     assert [tuple(each.values()) for each in spec(Branching()).small_sizes()] == [(1, 3, 32), (1, 17, 5)]
     _export(spec(Particular()), Particular(), True)
+
+
+class CeilPools(nn.Module):
+    """Poolings whose last window may be incomplete, and one with padding and a stride below its kernel."""
+
+    def forward(self, images):
+        padded = max_pool2d(images, 3, 2, 1)
+        averaged = avg_pool2d(padded, 3, 2, 1, count_include_pad=False)
+        return max_pool2d(images, (2, 3), ceil_mode=True), avg_pool2d(images, 2, ceil_mode=True), padded, averaged
+
+
+def test_poolings_of_incomplete_windows_have_no_rounding_up(tmp_path):
+    """OpenVINO refuses a rounded-up pooling of fewer cells than the kernel, so the last cells are repeated instead."""
+    outputs = tuple(
+        TensorSpec(name, ("batch", 3, f"{name} height", f"{name} width"))
+        for name in ("most", "mean", "padded", "averaged")
+    )
+    spec = ProgramSpec(CeilPools(), (IMAGES,), outputs, image_axes(32))
+    written = write_program(Program(_export(spec, CeilPools(), True), spec, True, ""), "onnx", tmp_path / "m.onnx", {})
+    nodes = onnx.load(str(written[0])).graph.node
+    assert [each.i for node in nodes for each in node.attribute if each.name == "ceil_mode"] == [0] * 4
+    run = open_runtime("onnx", written[0])
+    for height, width in product((1, 2, 3, 7), (1, 4, 5, 6)):
+        images = torch.randn(2, 3, height, width)
+        for got, want in zip(run((images,)), CeilPools()(images), strict=True):
+            assert torch.equal(got, want) or torch.allclose(got, want, rtol=1e-6, atol=1e-7), (height, width)
+
+
+def test_the_reason_of_a_fixed_size_has_numbers():
+    """The error of a traced model would name the symbols of the trace."""
+    model = create_model("imagegpt_small", dim=16, depth=1, num_heads=2, image_size=8, num_classes=3).eval()
+    assert "8 x 8" in (reason := export_program(model).reason) and re.search(r"got \d+ x \d+", reason), reason

@@ -172,9 +172,20 @@ def _export(spec: ProgramSpec, module: nn.Module, any_size: bool, most: int | No
         try:
             program = torch.export.export(module, spec.example(traced), dynamic_shapes=shapes)
         except Exception as error:  # PyTorch raises many kinds; each is a reason, shown to the user
-            raise ExportFailed(_first_line(error)) from error
+            raise ExportFailed(_refusal(module, spec.example(traced)) or _first_line(error)) from error
     _check_sizes(program, spec, any_size)
     return program
+
+
+def _refusal(module: nn.Module, inputs: tuple[Any, ...]) -> str | None:
+    """Return why a model refuses inputs, or None. While it is traced, its error has symbols in place of numbers."""
+    try:
+        module(*inputs)
+    except VitrailError as error:
+        return _first_line(error)
+    except Exception:  # noqa: BLE001 - PyTorch's reason is shown
+        return None
+    return None
 
 
 def _by_argument(module: nn.Module, values: list[Any]) -> tuple[Any, ...]:
