@@ -149,6 +149,27 @@ def test_timm_config_overrides_the_variant(tmp_path):
     assert difference(logits(found, images), logits(peer, images)) <= 1e-5
 
 
+def test_a_name_of_timm_outside_the_catalogue_is_refused_though_its_tensors_fit(tmp_path, capsys):
+    """Blurred strides have no tensors: a ResNet with them loaded as one without, and its logits differed."""
+    import timm
+
+    peer = timm.create_model("resnetblur50", layers=(1, 1, 1, 1), num_classes=3).eval()
+    save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnetblur50.bt_in1k", "num_classes": 3}))
+    with pytest.raises(VitrailError, match="says timm's resnetblur50, which is not in the catalogue"):
+        from_checkpoint(tmp_path)
+    assert main(["convert", str(tmp_path), "--out", str(tmp_path / "ours")]) == 2
+    assert "--model NAME" in capsys.readouterr().err
+    given, images = from_checkpoint(tmp_path, "resnet50").model.eval(), torch.randn(1, 3, 64, 64)
+    assert difference(logits(given, images), logits(peer, images)) > 1e-4  # the reason for the refusal
+
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet26", "num_classes": 3}))
+    peer = timm.create_model("resnet26", num_classes=3).eval()
+    save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    found = from_checkpoint(tmp_path).model.eval()
+    assert difference(logits(found, images), logits(peer, images)) <= 1e-5
+
+
 def found_in(model) -> str:
     """Name the choice that this family has."""
     return next(field for field in CHOICES if hasattr(model.config, field))

@@ -16,7 +16,7 @@ from vitrail.weights.infer_config import differing_fields
 from vitrail.weights.load import Source, load_weights, read_source
 from vitrail.weights.metadata import Metadata, contradictions, read_metadata, unknown
 from vitrail.weights.oblong import oblong_size
-from vitrail.weights.peer_fields import unsupported_arguments
+from vitrail.weights.peer_fields import TIMM_EQUAL, timm_name, unsupported_arguments
 
 
 @dataclass
@@ -48,7 +48,8 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
         fields: fields of the config that neither shapes nor a `config.json` determine, such as `num_heads=4`.
 
     Raises:
-        VitrailError: the variant is not the checkpoint's, or a field that changes its logits is unknown.
+        VitrailError: the variant is not the checkpoint's, or a field that changes its logits is unknown, or its
+            `config.json` names a model of timm that is not in the catalogue and no variant is given.
         DataError: the source cannot be read or recognised.
 
     Example:
@@ -60,6 +61,8 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     checkpoint = read_source(source, variant)
     _refuse_arguments(checkpoint)
     found = detect(checkpoint.tensors, checkpoint.origin)
+    if variant is None:
+        _refuse_unknown_name(checkpoint)
     file, form = checkpoint.file, found.format
     ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)
     if ours_whole and variant in (None, checkpoint.stated) and not fields:
@@ -96,14 +99,25 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
 
 def _refuse_arguments(checkpoint: RawCheckpoint) -> None:
     """Refuse arguments of timm's model that no architecture of ours computes."""
-    config, stated = checkpoint.config, checkpoint.stated
-    if "architecture" not in config or "model_type" in config or stated not in catalogue():
+    config, stated = checkpoint.config, timm_name(checkpoint.config)
+    if stated not in catalogue():
         return
     wrong = unsupported_arguments(config, family_of(str(stated)))
     if wrong:
         raise VitrailError(
             f"{checkpoint.origin}: its config.json says {', '.join(wrong[:3])}; {stated} does not do that here.\n"
             "Its answers would not be those of the weights."
+        )
+
+
+def _refuse_unknown_name(checkpoint: RawCheckpoint) -> None:
+    """Refuse a model of timm under a name that is not in the catalogue: other layers can have the same tensors."""
+    stated = timm_name(checkpoint.config)
+    if stated is not None and stated not in catalogue() and stated not in TIMM_EQUAL:
+        raise VitrailError(
+            f"{checkpoint.origin}: its config.json says timm's {stated}, which is not in the catalogue.\n"
+            "Its tensors would fit a model that computes something else, as those of resnetblur50 fit resnet50.\n"
+            "If you know that a variant computes the same, give its name with --model NAME."
         )
 
 

@@ -160,8 +160,22 @@ TIMM_FIXED: dict[str, tuple[Any, ...]] = {
 }
 """Supported values of arguments of timm's models: those of its variants that our architectures implement."""
 
+TIMM_EQUAL = frozenset(("resnet26", "resnet200", "vit_base_patch14_reg1_tipsv2", "vit_small_patch16_36x1_224"))
+"""Models of timm outside the catalogue that compute what ours do at the sizes of their tensors (compared with timm)."""
+
 _TOKEN = frozenset(("vit", "vit_hybrid", "deit", "cait", "xcit", "tnt", "convit", "crossvit", "dinov2", "deepvit"))
 _SHAPED = frozenset(("siglip",))  # pooling is inferred from the keys of the attention pooling
+
+
+def timm_name(config: Mapping[str, Any]) -> str | None:
+    """Return the name of timm's model in its `config.json`, without the tag of its weights; None in other files.
+
+    Example:
+        >>> timm_name({"architecture": "resnet50.a1_in1k"}), timm_name({"model_type": "vit"})
+        ('resnet50', None)
+    """
+    name = config.get("architecture")
+    return name.partition(".")[0] if isinstance(name, str) and "model_type" not in config else None
 
 
 def unsupported_arguments(config: Mapping[str, Any], family: str) -> list[str]:
