@@ -7,7 +7,7 @@ import torch
 from small_peers import difference
 
 from vitrail.errors import VitrailError
-from vitrail.models import create_model
+from vitrail.models import create_model, make_config
 from vitrail.weights.formats import FORMATS, write_as
 from vitrail.weights.load import load_weights
 
@@ -22,7 +22,7 @@ HEAD = {
 OURS: dict[str, Any] = {
     "channels": 16, "auxiliary_channels": 8, "pool_scales": (1, 2), "num_classes": 5, "image_size": 128
 }  # fmt: skip
-SWIN = {"dim": 8, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 2, 4), "window_size": 3}
+SWIN = {"dim": 8, "depths": (1, 1, 2, 2), "num_heads": (1, 2, 2, 4), "window_size": 3, "edge": "shifted"}
 CONVNEXT = {"dims": (8, 16, 24, 32), "depths": (1, 1, 2, 1)}
 
 
@@ -36,7 +36,7 @@ def peer(kind: str) -> Any:
     transformers = pytest.importorskip("transformers")
     if kind == "swin":
         backbone = transformers.SwinConfig(
-            image_size=128, embed_dim=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 4], window_size=3, out_features=STAGES
+            image_size=128, embed_dim=8, depths=[1, 1, 2, 2], num_heads=[1, 2, 2, 4], window_size=3, out_features=STAGES
         )
     else:
         backbone = transformers.ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1], out_features=STAGES)
@@ -51,7 +51,7 @@ def peer(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["swin", "convnext"])
-@pytest.mark.parametrize("size", [(128, 128), (160, 224)])
+@pytest.mark.parametrize("size", [(128, 128), (160, 224), (96, 64)])
 def test_same_weights_same_logits_as_hugging_face(kind: str, size: tuple[int, int]) -> None:
     theirs, model = peer(kind), ours(kind)
     report = load_weights(model, theirs.state_dict())
@@ -101,6 +101,23 @@ def test_mmsegmentation_merges_patches_in_the_order_of_unfold() -> None:
     torch.testing.assert_close(
         torch.einsum("oc,bchw->bohw", ordered, places).flatten(2), torch.einsum("oc,bcn->bon", unfolded, theirs)
     )
+
+
+def test_windows_of_the_published_models_are_always_shifted() -> None:
+    """The last map of 96 x 96 pixels is one window; the classifier does not shift it, and its logits differ."""
+    assert dict(make_config("upernet_swin_base").backbone_config)["edge"] == "shifted"
+    model, other = ours("swin"), create_model("upernet_swin_tiny", backbone_config={**SWIN, "edge": "official"}, **OURS)
+    other.load_state_dict(model.state_dict())
+    for size, equal in ((96, False), (128, True)):
+        images = torch.randn(1, 3, size, size)
+        assert (difference(model(images), other.eval()(images)) < 1e-5) is equal
+    small = create_model(
+        "upernet_swin_tiny", backbone_config={**SWIN, "edge": "official"}, **{**OURS, "image_size": 96}
+    )
+    form = next(form for form in FORMATS if form.name == "huggingface" and "upernet" in form.families)
+    assert form.describe is not None and form.describe(other.config)["model_type"] == "upernet"
+    with pytest.raises(VitrailError, match="this one edge=official; at 96 pixels"):
+        form.describe(small.config)
 
 
 def test_a_classifier_fills_the_backbone_alone() -> None:

@@ -10,15 +10,17 @@
 | L | 192 | 2, 2, 18, 2 | 6, 12, 24, 48 |
 
 Any height and width from 1 up. Where a map is no multiple of the window, three conventions exist, and they agree on
-multiples; `edge` names one:
+multiples that are larger than a window; `edge` names one, or the fourth, which differs on maps that one window covers:
 
 - `official` is torchvision's (at multiples of the patch; it drops the rest of the image, we pad).
 - `timm` is timm's, unless a map is shorter than a window: timm then resizes the table of biases, we read a part of it.
 - `masked`: padding is seen by nobody.
+- `shifted` is `official`, but an axis that one window covers is shifted too: the authors' segmentation and detection
+  code, mmsegmentation, and the Swin inside Hugging Face's UperNet.
 
-An axis that one window covers is not shifted, the other one is, in torchvision and timm too. Hugging Face shifts
-neither then, as the authors' classification code, so it differs there (a map of 7 x 14 cells, as in the last stage at
-224 x 448) and equals `official` elsewhere; maps shorter than a window it does not take.
+With the others an axis that one window covers is not shifted, the other one is, in torchvision and timm too. Hugging
+Face's classifier shifts neither then, as the authors' classification code, so it differs there (a map of 7 x 14 cells,
+as in the last stage at 224 x 448) and equals `official` elsewhere; maps shorter than a window it does not take.
 """
 
 from dataclasses import dataclass, replace
@@ -36,10 +38,10 @@ from vitrail.parts.merging import NoMerging, PatchMerging
 from vitrail.parts.regularisation import drop_path_rates
 from vitrail.parts.stages import Stage
 from vitrail.parts.token_mixers.window_attention import WindowAttention
-from vitrail.parts.window_partition import MaskedPadding, PadThenRoll, RollThenPad
+from vitrail.parts.window_partition import AlwaysShifted, MaskedPadding, PadThenRoll, RollThenPad
 from vitrail.preprocess import Preprocess
 
-EDGES = {"official": PadThenRoll, "timm": RollThenPad, "masked": MaskedPadding}
+EDGES = {"official": PadThenRoll, "timm": RollThenPad, "masked": MaskedPadding, "shifted": AlwaysShifted}
 
 AT_224, AT_384 = Preprocess(), Preprocess(384, crop=1.0)
 
@@ -66,7 +68,7 @@ def build(config: SwinConfig) -> Classifier:
     """Assemble a Swin from its numbers.
 
     Raises:
-        VitrailError: if `edge` is none of `official`, `timm`, `masked`.
+        VitrailError: if `edge` is none of `official`, `timm`, `masked`, `shifted`.
 
     Example:
         >>> import torch

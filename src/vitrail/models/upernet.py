@@ -49,12 +49,13 @@ def build(config: UperNetConfig) -> Segmenter:
     return Segmenter(backbone, SegmentationHead(maps, main, PixelClassifier(fcn, c.num_classes, c.dropout)))
 
 
-SMALL_PATH = (("drop_path", 0.3),)
+SWIN = (("drop_path", 0.3), ("edge", "shifted"))
+"""The authors' segmentation code shifts the windows of every map, as mmsegmentation and Hugging Face do."""
 
 VARIANTS = {
-    "upernet_swin_tiny": UperNetConfig("swin_tiny_patch4_window7_224", SMALL_PATH),
-    "upernet_swin_small": UperNetConfig("swin_small_patch4_window7_224", SMALL_PATH),
-    "upernet_swin_base": UperNetConfig("swin_base_patch4_window7_224", SMALL_PATH),
+    "upernet_swin_tiny": UperNetConfig("swin_tiny_patch4_window7_224", SWIN),
+    "upernet_swin_small": UperNetConfig("swin_small_patch4_window7_224", SWIN),
+    "upernet_swin_base": UperNetConfig("swin_base_patch4_window7_224", SWIN),
     "upernet_convnext_tiny": UperNetConfig("convnext_tiny"),
     "upernet_convnext_small": UperNetConfig("convnext_small"),
     "upernet_convnext_base": UperNetConfig("convnext_base"),

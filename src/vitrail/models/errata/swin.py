@@ -20,4 +20,15 @@ ERRATA = (
         "the paper: 169 rows for M = 7, whatever C is",
         "tests/models/test_errata.py::test_rows_of_the_relative_position_table",
     ),
+    Erratum(
+        "swin",
+        "Shift of an axis that one window covers",
+        (
+            "torchvision, timm: that axis is not shifted, the other one is",
+            "official classification code, Hugging Face's classifier: neither axis is shifted",
+            "official segmentation code, mmsegmentation, the Swin in Hugging Face's UperNet: both axes are shifted",
+        ),
+        "torchvision in the classifier (`edge=official`), the segmentation code in the UperNets (`edge=shifted`)",
+        "tests/weights/test_weights_upernet.py::test_windows_of_the_published_models_are_always_shifted",
+    ),
 )

@@ -119,13 +119,23 @@ MMPRETRAIN_RULES = (
 
 
 def _config(c: Any) -> dict[str, Any]:
-    side = -(-c.preprocess.size // c.patch_size)
-    if c.edge != "official" and any(-(-side // 2**stage) % c.window_size for stage in range(len(c.depths))):
+    if depends_on_edge(c, c.preprocess.size, "official"):
         raise VitrailError(
-            f"transformers' Swin pads as edge=official, and this one as edge={c.edge}; at {c.preprocess.size} pixels\n"
-            "its maps are padded, so its weights would give other answers there. Write for timm instead."
+            f"transformers' Swin has edge=official, and this one edge={c.edge}; at {c.preprocess.size} pixels\n"
+            "its maps are padded or one window, so its weights would give other answers there. Write for timm instead."
         )
     return huggingface_fields(c)
+
+
+def depends_on_edge(c: "SwinConfig", size: int, other: str) -> bool:
+    """Return whether another `edge` would change the logits of square images of a size."""
+    if (pair := {c.edge, other}) == {other}:
+        return False
+    cells = -(-size // c.patch_size)
+    sides = [-(-cells // 2**stage) for stage in range(len(c.depths))]
+    covered = any(depth > 1 and side <= c.window_size for side, depth in zip(sides, c.depths, strict=True))
+    padded = any(side % c.window_size for side in sides)
+    return (covered and "shifted" in pair) or (padded and pair != {"official", "shifted"})
 
 
 def huggingface_fields(c: "SwinConfig") -> dict[str, Any]:

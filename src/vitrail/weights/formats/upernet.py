@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from vitrail.errors import VitrailError
 from vitrail.models import family_of, make_config
 from vitrail.weights.formats import convnext, swin
 from vitrail.weights.keymap import Format, Rule
@@ -58,6 +59,11 @@ def _config(c: Any) -> dict[str, Any]:
     kind = {"architectures": ["UperNetForSemanticSegmentation"], "model_type": "upernet"}
     b = make_config(c.backbone, **dict(c.backbone_config))
     if family_of(c.backbone) == "swin":
+        if swin.depends_on_edge(b, c.preprocess.size, "shifted"):
+            raise VitrailError(
+                f"transformers' UperNet has edge=shifted, and this one edge={b.edge}; at {c.preprocess.size} pixels\n"
+                "its weights would give other answers there. Use the folder of vitrail."
+            )
         backbone = swin.huggingface_fields(replace(b, preprocess=c.preprocess))
     elif family_of(c.backbone) == "convnext":
         backbone = convnext.huggingface_fields(b)
