@@ -12,7 +12,7 @@ from vitrail.data.digits import digits
 from vitrail.data.folder import list_folder
 from vitrail.data.holdout import hold_out
 from vitrail.data.image_io import printable
-from vitrail.data.index import SPLITS, DataProblem, DatasetIndex, Split
+from vitrail.data.index import SPLITS, DataProblem, DatasetIndex, Split, problem_notes
 from vitrail.data.packed import pack
 from vitrail.data.table import SUFFIXES, Columns, find_metadata, list_metadata, list_table
 from vitrail.data.torchvision_datasets import PREFIX, open_torchvision
@@ -58,9 +58,7 @@ class Splits:
         """Return sentences about what was left out, and warnings."""
         ignored = ", ".join(f"{count} {what}" for what, count in list(self.ignored.items())[:4])
         notes = [f"Left out of {self.name}: {ignored}."] if ignored else []
-        if self.skipped:
-            notes.append(f"{len(self.skipped)} images cannot be read and are left out, first {self.skipped[0]}.")
-        return notes + [f"warning: {text}." for text in self.warnings]
+        return [*notes, *problem_notes(self.skipped, "image"), *(f"warning: {text}." for text in self.warnings)]
 
     def __iter__(self) -> Iterator[tuple[Split, ImageSet]]:
         """Iterate over the splits that exist."""

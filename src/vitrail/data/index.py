@@ -5,6 +5,7 @@ A source never stops at the first problem: it lists everything. `open_dataset` r
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -44,6 +45,30 @@ class DataProblem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.reason}"
+
+
+def left_out(count: int, noun: str) -> str:
+    """Return the sentence on what cannot be used, without its end.
+
+    Example:
+        >>> left_out(1, "row"), left_out(1200, "image")
+        ('1 row cannot be used and is left out', '1,200 images cannot be used and are left out')
+    """
+    return (
+        f"{count:,} {noun} cannot be used and is left out"
+        if count == 1
+        else (f"{count:,} {noun}s cannot be used and are left out")
+    )
+
+
+def problem_notes(problems: Sequence[DataProblem], noun: str) -> list[str]:
+    """Return the sentence on a data set's unusable files or rows; an empty list if there are none.
+
+    Example:
+        >>> problem_notes([DataProblem("a.off", "is empty", "empty")], "file")
+        ['1 file cannot be used and is left out, first a.off: is empty.']
+    """
+    return [f"{left_out(len(problems), noun)}, first {problems[0]}."] if problems else []
 
 
 class Record(NamedTuple):

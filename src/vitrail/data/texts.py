@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitrail.data.index import DataProblem, Split
+from vitrail.data.index import DataProblem, Split, problem_notes
 from vitrail.errors import DataError
 
 
@@ -83,9 +83,7 @@ class TextSplits:
 
     def notes(self) -> list[str]:
         """Return a sentence about what was left out."""
-        count = len(self.problems)
-        left = "row cannot be used and is" if count == 1 else "rows cannot be used and are"
-        return [f"{count:,} {left} left out, first {self.problems[0]}."] if count else []
+        return problem_notes(self.problems, "row")
 
     def require(self, split: str) -> TextSet:
         """Return a split.

@@ -20,6 +20,7 @@ from vitrail.fused.plan import usual_precision
 from vitrail.parts.backbone import Classifier
 from vitrail.parts.decoders.segmenter import Segmenter
 from vitrail.parts.detection.detector import Detector
+from vitrail.parts.exported_file import exported_file
 from vitrail.parts.sequence_model import SequenceModel, TiedModel
 
 FEW = 4
@@ -198,6 +199,8 @@ class InferenceRunner:
         """Return the reason to skip the trial, or None."""
         if not self.fast:
             return "as asked"
+        if exported_file(self.model):
+            return "it is an exported file"
         if hasattr(self.model, "unconverted"):
             return "the model was given as it is"
         if not _may_have_other(self.model):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TypedDict
 
 from vitrail.data.image_io import ImageDecodeError
+from vitrail.data.index import left_out
 from vitrail.data.points.cloud import PointFileError
 from vitrail.errors import DataError
 
@@ -77,8 +78,7 @@ def skipped_sentence(count: int, names: Sequence[str], noun: str = "image") -> s
     if not count:
         return ""
     which = f": {skipped_names_text(count, names)}" if names else ""
-    left = f"{noun} cannot be used and is" if count == 1 else f"{noun}s cannot be used and are"
-    return f" {count:,} {left} left out{which}."
+    return f" {left_out(count, noun)}{which}."
 
 
 def skipped_fact(count: int, names: Sequence[str]) -> dict[str, str]:

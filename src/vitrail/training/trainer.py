@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitrail.data.index import left_out
 from vitrail.data.stateless_rng import BatchRng
 from vitrail.edits.edit import replay
 from vitrail.tasks.task import BatchLoader, MetricSpec, TrainingTask
@@ -216,8 +217,7 @@ class Trainer:
         if new:
             name = min(new)
             self.skipped |= dict(sorted(new.items()))
-            left = "sample cannot be used and is" if len(new) == 1 else "samples cannot be used and are"
-            self.reporter.note(f"warning: {len(new):,} {left} left out, first {name}: {new[name]}")
+            self.reporter.note(f"warning: {left_out(len(new), 'sample')}, first {name}: {new[name]}")
 
     def _warn(self, text: str | None) -> None:
         if text is not None:

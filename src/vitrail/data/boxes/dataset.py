@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vitrail.data.image_io import ImageDecodeError, open_image
-from vitrail.data.index import DataProblem
+from vitrail.data.index import DataProblem, problem_notes
 from vitrail.errors import DataError, VitrailError
 
 
@@ -172,8 +172,7 @@ class BoxSplits:
 
     def notes(self) -> list[str]:
         """Return a sentence about what was left out."""
-        count = len(self.skipped)
-        return [f"{count:,} images cannot be used and are left out, first {self.skipped[0]}."] if count else []
+        return problem_notes(self.skipped, "image")
 
     def require(self, split: str) -> BoxSet:
         """Return a split.

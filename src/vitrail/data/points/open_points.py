@@ -10,7 +10,7 @@ import numpy as np
 
 from vitrail.data.holdout import hold_out
 from vitrail.data.image_io import printable
-from vitrail.data.index import SPLIT_NAMES, SPLITS, DataProblem, Split
+from vitrail.data.index import SPLIT_NAMES, SPLITS, DataProblem, Split, problem_notes
 from vitrail.data.points.cloud import PointFileError
 from vitrail.data.points.point_set import AnalyticShape, CloudFile, CloudSource, PointCloudSet, VoxelRow
 from vitrail.data.points.reading import EXTENSIONS
@@ -56,9 +56,7 @@ class PointSplits:
 
     def notes(self) -> list[str]:
         """Return a sentence about what was left out."""
-        count = len(self.problems)
-        left = "file cannot be used and is" if count == 1 else "files cannot be used and are"
-        return [f"{count:,} {left} left out, first {self.problems[0]}."] if count else []
+        return problem_notes(self.problems, "file")
 
     def require(self, split: Split) -> PointCloudSet:
         """Return a split; the error names the existing ones."""
