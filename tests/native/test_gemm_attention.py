@@ -7,7 +7,7 @@ from torch.nn.functional import gelu, layer_norm
 
 from closeness import CLOSE, drawn, off, with_threads
 from vitrail.native.attention import (
-    PlaceWeights,
+    GatedPositions,
     Rotation,
     TokenGroups,
     attend_causal,
@@ -159,7 +159,7 @@ def test_positions_mixed_into_the_softmax(tokens: int, width: int, dtype: torch.
     heads, channels = 3, 24
     keep, closeness = torch.tensor([0.0, 0.3, 1.0]), CLOSE[dtype]
     given = (1 - keep[:, None, None]) * torch.randn(heads, tokens, tokens).softmax(-1)
-    places = PlaceWeights.of(given, keep, dtype)
+    positions = GatedPositions.of(given, keep, dtype)
 
     def mixed(qkv: torch.Tensor) -> torch.Tensor:
         q, k, v = qkv.double().unflatten(2, (3, heads, width)).permute(2, 0, 3, 1, 4)
@@ -169,7 +169,7 @@ def test_positions_mixed_into_the_softmax(tokens: int, width: int, dtype: torch.
     groups = TokenGroups(torch.arange(tokens, dtype=torch.int32)[None], torch.zeros(3 * heads * width, dtype=dtype))
     qkv = drawn(2, tokens, 3 * heads * width, dtype=dtype)
     qkv[..., : heads * width] /= width**0.5
-    assert off(attend_gated(qkv, heads, groups, places), mixed(qkv)) < 3 * closeness
+    assert off(attend_gated(qkv, heads, groups, positions), mixed(qkv)) < 3 * closeness
 
     x = drawn(2, tokens, channels, dtype=RESIDUAL[dtype])
     first, second = (
@@ -179,7 +179,7 @@ def test_positions_mixed_into_the_softmax(tokens: int, width: int, dtype: torch.
     projected = product(layer_norm(x.double(), (channels,), eps=1e-6), first, torch.zeros(len(first)))
     want = x.double() + product(mixed(projected), second, torch.zeros(channels))
     packed = [pack_linear(weight, None, dtype) for weight in (first, second)]
-    assert off(gated_branch(x, heads, *packed, groups, 1e-6, places), want) < 6 * closeness
+    assert off(gated_branch(x, heads, *packed, groups, 1e-6, positions), want) < 6 * closeness
 
 
 @pytest.mark.parametrize("width", [2, 32, 36, 64])

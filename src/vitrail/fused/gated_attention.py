@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from vitrail.fused.grid_cache import GridCache
 from vitrail.grid import Grid
-from vitrail.native.attention import PlaceWeights, TokenGroups, attend_gated, gated_branch
+from vitrail.native.attention import GatedPositions, TokenGroups, attend_gated, gated_branch
 from vitrail.native.gemm import ADD, linear, pack_linear
 from vitrail.native.threads import shared_evenly
 from vitrail.parts.gated_attention import GatedAttend, RelativeOffsetScores
@@ -46,20 +46,20 @@ class FusedGatedAttention(nn.Module):
         self.eps, self.heads, self.dtype = eps, heads, dtype
         self.position = [position.float()]  # in a list, so that it stays in fp32
         self.gate = [attend.gate.detach().float().sigmoid()]
-        self.tables: GridCache[Grid, tuple[TokenGroups, PlaceWeights]] = GridCache()
+        self.tables: GridCache[Grid, tuple[TokenGroups, GatedPositions]] = GridCache()
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch; the grid must have no prefix."""
-        groups, places = self.tables.of(grid, lambda: self._make(grid))
+        groups, positions = self.tables.of(grid, lambda: self._make(grid))
         if shared_evenly(x.shape[0]):
-            return gated_branch(x, self.heads, self.qkv, self.proj, groups, self.eps, places)
+            return gated_branch(x, self.heads, self.qkv, self.proj, groups, self.eps, positions)
         qkv = linear(x, self.qkv, norm_eps=self.eps, dtype=self.dtype)
-        return linear(attend_gated(qkv, self.heads, groups, places), self.proj, ADD, add=x)
+        return linear(attend_gated(qkv, self.heads, groups, positions), self.proj, ADD, add=x)
 
     @torch.no_grad()
-    def _make(self, grid: Grid) -> tuple[TokenGroups, PlaceWeights]:
+    def _make(self, grid: Grid) -> tuple[TokenGroups, GatedPositions]:
         scores = self.position[0].bias(torch.zeros(1, self.heads, 1, 1), grid)
         gate = self.gate[0]
-        places = PlaceWeights.of(gate[:, None, None] * scores.softmax(-1), 1 - gate, self.dtype)
+        positions = GatedPositions.of(gate[:, None, None] * scores.softmax(-1), 1 - gate, self.dtype)
         slots = torch.arange(grid.tokens, dtype=torch.int32)[None]
-        return TokenGroups(slots, torch.zeros(self.qkv.outputs, dtype=self.dtype)), places
+        return TokenGroups(slots, torch.zeros(self.qkv.outputs, dtype=self.dtype)), positions

@@ -180,14 +180,14 @@ static void attend(const AttendArgs& a, const HeadWeights& head_weights = {}) {
 // Arguments of `attend` with positions mixed in.
 struct AttendGatedArgs {
     AttendArgs attend;
-    const void* places;  // (heads, count, round_up(count, LANES)), zero for padding keys
-    const float* keep;   // (heads)
+    const void* positions;      // (heads, count, round_up(count, LANES)), zero for padding keys
+    const float* content_gate;  // (heads)
 };
 
 template <class N>
 static void attend_gated(const AttendGatedArgs& a) {
     typedef typename N::Item Item;
-    attend<N>(a.attend, GatedHeads<Item>{(const Item*)a.places, a.keep, a.attend.groups.count});
+    attend<N>(a.attend, GatedHeads<Item>{(const Item*)a.positions, a.content_gate, a.attend.groups.count});
 }
 
 // Arguments of `rotate`.

@@ -204,17 +204,17 @@ struct SoftmaxWeights {
     }
 };
 
-// keep softmax(scores) + places, with places given: the attention to positions, times its gate.
+// content_gate softmax(scores) + positions, with positions given: their softmax, times its gate.
 template <class Item>
 struct GatedWeights {
-    const Item* places;  // (queries, round_up(keys, LANES)), zero for padding keys
-    float keep;
+    const Item* positions;  // (queries, round_up(keys, LANES)), zero for padding keys
+    float content_gate;
 
     template <class N>
     float operator()(Item* probs, int keys, int query, float sum) const {
-        const Vec factor = broadcast(keep / sum);
-        const Item* place = places + (size_t)query * keys;
-        for (int j = 0; j < keys; j += LANES) N::write(probs + j, N::read(probs + j) * factor + N::read(place + j));
+        const Vec factor = broadcast(content_gate / sum);
+        const Item* position = positions + (size_t)query * keys;
+        for (int j = 0; j < keys; j += LANES) N::write(probs + j, N::read(probs + j) * factor + N::read(position + j));
         return 1;
     }
 };

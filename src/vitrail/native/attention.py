@@ -55,27 +55,27 @@ class Rotation(NamedTuple):
     sin: Tensor
 
 
-class PlaceWeights(NamedTuple):
-    """Attention to positions that is mixed into the softmax of the contents: `keep_h softmax(q k^T) + places_h`.
+class GatedPositions(NamedTuple):
+    """Positional attention that is mixed into the softmax of the contents: `content_gate_h softmax(q k^T) + probs_h`.
 
     Args:
-        places: `(h, n, keys)` in the compute dtype, zero for padding keys.
-        keep: `(h,)` in fp32.
+        probs: `(h, n, keys)` in the compute dtype, softmax of the positions times its gate, zero for padding keys.
+        content_gate: `(h,)` in fp32.
     """
 
-    places: Tensor
-    keep: Tensor
+    probs: Tensor
+    content_gate: Tensor
 
     @classmethod
-    def of(cls, places: Tensor, keep: Tensor, dtype: torch.dtype) -> "PlaceWeights":
-        """Pad places `(h, n, n)` to whole SIMD vectors."""
-        spare = -places.shape[-1] % library("gemm").vitrail_lanes()
-        return cls(pad(places, (0, spare)).to(dtype).contiguous(), keep.float().contiguous())
+    def of(cls, probs: Tensor, content_gate: Tensor, dtype: torch.dtype) -> "GatedPositions":
+        """Pad probabilities `(h, n, n)` to whole SIMD vectors."""
+        spare = -probs.shape[-1] % library("gemm").vitrail_lanes()
+        return cls(pad(probs, (0, spare)).to(dtype).contiguous(), content_gate.float().contiguous())
 
     def args(self, heads: int, dtype: torch.dtype) -> dict[str, int | None]:
         """Check them for a number of heads and a compute dtype, and return their addresses."""
-        assert self.places.dtype == dtype and len(self.places) == len(self.keep) == heads, self.places.shape
-        return {"places": at(self.places), "keep": at(self.keep)}
+        assert self.probs.dtype == dtype and len(self.probs) == len(self.content_gate) == heads, self.probs.shape
+        return {"positions": at(self.probs), "content_gate": at(self.content_gate)}
 
 
 def lane_bias(bias: Tensor) -> Tensor:
@@ -103,12 +103,12 @@ def attend_groups(qkv: Tensor, heads: int, seating: TokenGroups) -> Tensor:
     return y
 
 
-def attend_gated(qkv: Tensor, heads: int, seating: TokenGroups, places: PlaceWeights) -> Tensor:
+def attend_gated(qkv: Tensor, heads: int, seating: TokenGroups, positions: GatedPositions) -> Tensor:
     """Return `attend_groups` with positions mixed into the softmax of each head."""
     qkv = qkv.contiguous()
     y = _empty_mix(qkv)
     attend = nested("AttendArgs", **_attend_fields(qkv, heads, seating, y))
-    call("attention", "attend_gated", qkv.dtype, attend=attend, **places.args(heads, qkv.dtype))
+    call("attention", "attend_gated", qkv.dtype, attend=attend, **positions.args(heads, qkv.dtype))
     return y
 
 
@@ -239,13 +239,13 @@ def rotated_branch(
 
 
 def gated_branch(
-    x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: TokenGroups, norm_eps: float, places: PlaceWeights
+    x: Tensor, heads: int, qkv: Packed, proj: Packed, seating: TokenGroups, norm_eps: float, positions: GatedPositions
 ) -> Tensor:
     """Return `attention_branch` with positions mixed into the softmax of each head; all groups have the same."""
     x = x.contiguous()
     y = empty(*x.shape, dtype=x.dtype)
     branch = nested("BranchArgs", **_branch_fields(x, y, heads, qkv, proj, seating, norm_eps))
-    call(qkv.attention, "gated_branch", PRODUCTS[x.dtype], branch=branch, **places.args(heads, PRODUCTS[x.dtype]))
+    call(qkv.attention, "gated_branch", PRODUCTS[x.dtype], branch=branch, **positions.args(heads, PRODUCTS[x.dtype]))
     return y
 
 

@@ -32,11 +32,11 @@ struct SoftmaxHeads {
 // The same, with positions mixed in by a gate. All groups have the same positions.
 template <class Item>
 struct GatedHeads {
-    const Item* places;  // (heads, count, round_up(count, LANES))
-    const float* keep;   // (heads)
+    const Item* positions;      // (heads, count, round_up(count, LANES))
+    const float* content_gate;  // (heads)
     int count;
     GatedWeights<Item> of(int head) const {
-        return {places + (size_t)head * count * round_up(count, LANES), keep[head]};
+        return {positions + (size_t)head * count * round_up(count, LANES), content_gate[head]};
     }
 };
 
@@ -211,12 +211,13 @@ static void cosine_branch(const CosineBranchArgs& a) {
 // Arguments of the branch with positions mixed in.
 struct GatedBranchArgs {
     BranchArgs branch;
-    const void* places;  // (heads, count, round_up(count, LANES)), zero for padding keys
-    const float* keep;   // (heads)
+    const void* positions;      // (heads, count, round_up(count, LANES)), zero for padding keys
+    const float* content_gate;  // (heads)
 };
 
 template <class Weights>
 static void gated_branch(const GatedBranchArgs& a) {
     typedef typename Weights::Numbers::Item Item;
-    branch<Weights>(a.branch, PlainScores(), GatedHeads<Item>{(const Item*)a.places, a.keep, a.branch.groups.count});
+    branch<Weights>(a.branch, PlainScores(),
+                    GatedHeads<Item>{(const Item*)a.positions, a.content_gate, a.branch.groups.count});
 }
