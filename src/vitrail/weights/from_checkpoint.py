@@ -59,7 +59,8 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
         ((1, 1), (2, 4), 4)
     """
     checkpoint = read_source(source, variant)
-    _refuse_arguments(checkpoint)
+    if checkpoint.stated in catalogue():
+        _refuse_arguments(checkpoint, str(checkpoint.stated))
     found = detect(checkpoint.tensors, checkpoint.origin)
     if variant is None:
         _refuse_unknown_name(checkpoint)
@@ -82,6 +83,8 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
         said = replace(said, fields={**form.answers, **said.fields})
     ours, names = found.mapped.tensors, looks_like(found.mapped.tensors, form.families)
     name = _choose(variant, names, checkpoint, found, said)
+    if checkpoint.stated not in catalogue():
+        _refuse_arguments(checkpoint, name)
     values, notes = _fields(ours, name, said, fields, checkpoint.origin)
     model: Any = create_model(name, **values)
     _fill(model, checkpoint, found, fields)
@@ -97,15 +100,13 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     return LoadedModel(model, form.name, also, [*checkpoint.notes, *said.notes, *notes])
 
 
-def _refuse_arguments(checkpoint: RawCheckpoint) -> None:
-    """Refuse arguments of timm's model that no architecture of ours computes."""
-    config, stated = checkpoint.config, timm_name(checkpoint.config)
-    if stated not in catalogue():
-        return
-    wrong = unsupported_arguments(config, family_of(str(stated)))
+def _refuse_arguments(checkpoint: RawCheckpoint, variant: str) -> None:
+    """Refuse arguments of timm's model that the variant, as it is here, does not compute."""
+    stated = timm_name(checkpoint.config)
+    wrong = [] if stated is None else unsupported_arguments(checkpoint.config, family_of(variant))
     if wrong:
         raise VitrailError(
-            f"{checkpoint.origin}: its config.json says {', '.join(wrong[:3])}; {stated} does not do that here.\n"
+            f"{checkpoint.origin}: its config.json says {', '.join(wrong[:3])}; {variant} does not do that here.\n"
             "Its answers would not be those of the weights."
         )
 

@@ -4,7 +4,7 @@ Tensors alone do not determine the number of heads, the preprocessing and the cl
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from vitrail.errors import DataError
 from vitrail.parts.model import Model
 from vitrail.preprocess import Preprocess, from_processor
 from vitrail.weights.checkpoint_io import HEADER, RawCheckpoint
-from vitrail.weights.keymap import Format, renamed
-from vitrail.weights.peer_fields import unknown_fields, unsupported_fields
+from vitrail.weights.keymap import Format
+from vitrail.weights.peer_fields import carried_arguments, unknown_fields, unsupported_fields
 
 _FREE = ("num_classes", "in_channels", "drop_path", "preprocess")
 """Fields that follow from the data or are chosen by a run."""
@@ -46,7 +46,7 @@ def read_metadata(checkpoint: RawCheckpoint, form: Format) -> Metadata:
     states = form.states if "model_type" in said else None
     whole = isinstance(fields, dict) and checkpoint.stated is not None
     if not whole and states is None:
-        return _timm_metadata(said)
+        return _timm_metadata(said, form.families)
     protocol, notes = (preprocess, ()) if isinstance(preprocess, dict) else _protocol(checkpoint.folder)
     protocol = Preprocess.from_dict(protocol) if isinstance(protocol, dict) else protocol
     if isinstance(fields, dict) and whole:
@@ -77,10 +77,9 @@ def _word(value: Any) -> str:
     return ",".join(map(str, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else str(value)
 
 
-def _timm_metadata(said: Mapping[str, Any]) -> Metadata:
+def _timm_metadata(said: Mapping[str, Any], families: Iterable[str]) -> Metadata:
     """Read timm's `config.json`: overrides of the variant, evaluation protocol, names of the classes."""
-    args = said.get("model_args")
-    fields = renamed(args, num_heads="num_heads", image_size="img_size") if isinstance(args, dict) else {}
+    fields = carried_arguments(said, families)
     cfg = said.get("pretrained_cfg")
     protocol = _timm_protocol(cfg) if isinstance(cfg, dict) else None
     labels = said.get("label_names")
