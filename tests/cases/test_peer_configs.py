@@ -6,8 +6,9 @@ import json
 import pytest
 import torch
 
-from vitrail.errors import VitrailError
+from vitrail.errors import DataError, VitrailError
 from vitrail.models import catalogue, make_config
+from vitrail.preprocess import Preprocess
 from vitrail.weights.convert import convert
 from vitrail.weights.formats import FORMATS
 from vitrail.weights.from_checkpoint import from_checkpoint
@@ -258,6 +259,31 @@ def test_the_protocol_of_timms_folder_is_taken(tmp_path):
     save_for_hf(model, tmp_path, model_args=TIMM, model_config={"pretrained_cfg": config})
     preprocess = from_checkpoint(tmp_path).model.preprocess
     assert (preprocess.mean[0], preprocess.crop_mode, preprocess.interpolation) == (0.1, "squash", "bilinear")
+
+
+def test_the_protocol_of_older_and_of_short_files_of_timm_is_taken(tmp_path):
+    args = {"depth": 1, "img_size": 32}
+    flat = {"architecture": "vit_tiny_patch16_224", "num_classes": 5, "num_features": 192, "input_size": [3, 32, 32]}
+    flat |= {"mean": [0.1] * 3, "std": [0.2] * 3, "crop_pct": 1.0, "interpolation": "bilinear", "labels": list("abcde")}
+    saved("vit_tiny_patch16_224", args, tmp_path, flat)
+    found = from_checkpoint(tmp_path).model
+    assert found.labels == tuple("abcde")
+    assert found.preprocess == Preprocess(32, 1.0, "bilinear", (0.1,) * 3, (0.2,) * 3)
+    short = {"architecture": "vit_tiny_patch16_224", "model_args": args, "label_names": dict(enumerate("abcde"))}
+    saved("vit_tiny_patch16_224", args, tmp_path, {**short, "pretrained_cfg": {"crop_pct": 1.0}})
+    found = from_checkpoint(tmp_path).model
+    assert found.labels == tuple("abcde")
+    assert found.preprocess == Preprocess(32, 1.0)  # timm's defaults, not those of the variant
+
+
+@pytest.mark.parametrize(
+    "field", [{"interpolation": "random"}, {"mean": 0.5}, {"input_size": 224}, {"std": ["a"] * 3}, {"crop_pct": "x"}]
+)
+def test_a_protocol_of_timm_that_is_not_supported_is_refused_by_name(field, tmp_path):
+    said = {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": field}
+    saved("vit_tiny_patch16_224", {"depth": 1, "img_size": 32}, tmp_path, said)
+    with pytest.raises(DataError, match=next(iter(field))):
+        from_checkpoint(tmp_path)
 
 
 UNNAMED = {
