@@ -64,7 +64,7 @@ OF_ONE: dict[str, frozenset[str]] = {
     "siglip": frozenset(("text_config", "initializer_factor")),
     "siglip_vision_model": frozenset(("intermediate_size",)),
     "segformer": frozenset(  # its norms have 1e-5 whatever it says; the rates are of older files
-        ("layer_norm_eps", "semantic_loss_ignore_index", "downsampling_rates")
+        ("layer_norm_eps", "semantic_loss_ignore_index", "downsampling_rates", "decoder_hidden_size")
     ),
     "upernet": frozenset(
         (
