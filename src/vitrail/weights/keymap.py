@@ -65,7 +65,7 @@ class Format:
     describe: Callable[[Any], dict[str, Any]] | None = None
     states: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     answers: Mapping[str, Any] = field(default_factory=dict)
-    tells: Callable[[Mapping[str, Tensor], Any], dict[str, Any]] | None = None
+    tells: Callable[[Mapping[str, Tensor], object], dict[str, Any]] | None = None
     shared_with: tuple[str, ...] = ()
 
     @property

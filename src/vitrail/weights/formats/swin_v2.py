@@ -169,7 +169,7 @@ def _stored(tensors: Mapping[str, Tensor], ending: str, ndim: int) -> dict[int, 
     return dict(sorted(found.items()))
 
 
-def _windows(tensors: Mapping[str, Tensor], c: "SwinV2Config") -> dict[str, Any]:
+def _windows(tensors: Mapping[str, Tensor], config: object) -> dict[str, Any]:
     """Return the windows, those of pre-training and a size of images of the offsets that a checkpoint stores.
 
     A window is no larger than the map of its stage, so a smaller one tells the size of the images, as a mask does.
@@ -177,8 +177,9 @@ def _windows(tensors: Mapping[str, Tensor], c: "SwinV2Config") -> dict[str, Any]
 
     Args:
         tensors: the checkpoint, with the names of its library.
-        c: the config of the closest variant.
+        config: the config of the closest variant.
     """
+    c: Any = config
     tables = _stored(tensors, ".attn.relative_coords_table", 4) or _stored(tensors, ".relative_coords_table", 4)
     if not tables:
         return {}
