@@ -16,7 +16,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 # Numbers of Pillow's filters, which Hugging Face stores as `resample`.
-_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def to_processor(preprocess: Preprocess) -> dict[str, Any]:
         "image_processor_type": "DeiTImageProcessor" if squash else "BitImageProcessor",
         "do_resize": True,
         "size": {"height": side, "width": side} if squash else {"shortest_edge": side},
-        "resample": _FILTERS[preprocess.interpolation],
+        "resample": FILTERS[preprocess.interpolation],
         "do_center_crop": True,
         "crop_size": {"height": preprocess.size, "width": preprocess.size},
         "crop_pct": preprocess.crop,
@@ -145,7 +145,7 @@ def from_processor(fields: dict[str, Any]) -> Preprocess:
         normal = fields.get("do_normalize", True)
         mean = [float(value) / unit for value in fields["image_mean"]] if normal else [0.0, 0.0, 0.0]
         std = [float(value) / unit for value in fields["image_std"]] if normal else [1 / unit] * 3
-        names = {number: name for name, number in _FILTERS.items()}
+        names = {number: name for name, number in FILTERS.items()}
         return Preprocess(
             size=size,
             crop=crop,

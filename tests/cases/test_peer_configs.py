@@ -1,12 +1,14 @@
 """Configs of transformers and timm: each field is honoured, without effect, or refused by name."""
 
 import inspect
+import json
 
 import pytest
 import torch
 
-from vitrail.errors import VitrailError
+from vitrail.errors import DataError, VitrailError
 from vitrail.models import catalogue, make_config
+from vitrail.preprocess import Preprocess
 from vitrail.weights.convert import convert
 from vitrail.weights.formats import FORMATS
 from vitrail.weights.from_checkpoint import from_checkpoint
@@ -16,6 +18,7 @@ from vitrail.weights.peer_fields import (
     IDLE,
     OF_ONE,
     TIMM_BY_SHAPE,
+    TIMM_CARRIED,
     TIMM_FIXED,
     TIMM_IDLE,
     unsupported_arguments,
@@ -150,6 +153,96 @@ def test_arguments_of_timm_are_honoured_or_refused(args, name, tmp_path):
             from_checkpoint(tmp_path)
 
 
+PYRAMID = {"embed_dims": [16, 32, 48, 64], "depths": [1, 2, 1, 1], "sr_ratios": [4, 2, 2, 1], "mlp_ratios": [4] * 4}
+TWINS = {**PYRAMID, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 3, 4], "wss": [7] * 4, "img_size": 64}
+SWIN_V2 = {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4], "img_size": 64}
+
+
+def saved(name: str, args: dict, place, said: dict | None = None):
+    """Write a folder of timm's model with every parameter drawn; return the model."""
+    from timm.models import save_for_hf
+
+    model = timm.create_model(name, **{"num_classes": 5, **args}).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    save_for_hf(model, place, model_args=args)
+    if said is not None:
+        (place / "config.json").write_text(json.dumps(said))
+    return model
+
+
+def apart(place, model, size: int) -> float:
+    """Return the relative difference of the logits of a folder from those of timm's model."""
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        a, b = from_checkpoint(place).model.eval()(images), model(images)
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "size"),
+    [
+        ("pvt_v2_b0", {"num_heads": [2, 4, 8, 16]}, 64),
+        ("pvt_v2_b1", {**PYRAMID, "num_heads": [2, 4, 6, 8]}, 64),
+        ("twins_pcpvt_small", {**PYRAMID, "num_heads": [2, 4, 6, 8], "img_size": 64}, 64),
+        ("twins_svt_small", {**TWINS, "wss": [4] * 4}, 64),
+        ("crossvit_9_240", {"num_heads": [8, 8]}, 240),
+        ("swinv2_tiny_window8_256", {**SWIN_V2, "window_size": 4}, 64),
+        ("swinv2_tiny_window8_256", {**SWIN_V2, "img_size": [48, 48], "window_size": [16, 16]}, 48),
+    ],
+)
+def test_arguments_of_timm_that_shapes_leave_open_are_taken_over(name, args, size, tmp_path):
+    model = saved(name, args, tmp_path)
+    assert apart(tmp_path, model, size) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("crossvit_9_240", {"num_heads": [4, 8]}),
+        ("twins_svt_small", {**TWINS, "wss": [4, 4, 4, 7]}),
+        ("swinv2_tiny_window8_256", {**SWIN_V2, "window_size": [8, 4]}),
+    ],
+)
+def test_arguments_of_timm_that_differ_within_a_model_are_refused(name, args, tmp_path):
+    saved(name, args, tmp_path)
+    with pytest.raises(VitrailError, match=r"(num_heads|wss|window_size)=\[\d, "):
+        from_checkpoint(tmp_path)
+
+
+def test_arguments_of_timms_models_outside_the_catalogue_are_refused(tmp_path):
+    saved("resnet26", {"output_stride": 16}, tmp_path)
+    with pytest.raises(VitrailError, match="output_stride=16"):
+        from_checkpoint(tmp_path)
+    saved("resnet26", {}, tmp_path, {"architecture": "resnet26", "num_classes": 5, "global_pool": "max"})
+    with pytest.raises(VitrailError, match="global_pool=max"):
+        from_checkpoint(tmp_path)
+
+
+def test_the_tag_of_timms_weights_does_not_hide_the_variant(tmp_path):
+    said = {"architecture": "swinv2_tiny_window16_256.ms_in1k", "num_classes": 5}
+    model = saved("swinv2_tiny_window16_256", {}, tmp_path, said)
+    assert from_checkpoint(tmp_path).model.variant == "swinv2_tiny_window16_256"
+    assert apart(tmp_path, model, 256) < 1e-5
+
+
+def test_timms_models_in_transformers_are_read(tmp_path):
+    args = {"depths": [1, 1], "num_heads": [3, 6], "window_size": 4, "img_size": 64}
+    said = {"architecture": "swinv2_tiny_window16_256", "num_classes": 3, "model_args": args}
+    cfg = {"mean": [0.1] * 3, "std": [0.2] * 3, "input_size": [3, 64, 64], "crop_pct": 1.0}
+    config = transformers.TimmWrapperConfig.from_dict({**said, "pretrained_cfg": cfg, "label_names": list("abc")})
+    model = transformers.TimmWrapperForImageClassification(config).eval()
+    model.save_pretrained(tmp_path)
+    assert apart(tmp_path, lambda images: model(images).logits, 64) < 1e-5
+    found = from_checkpoint(tmp_path).model
+    assert found.labels == tuple("abc") and found.preprocess.mean == (0.1,) * 3
+    config.model_args = {**args, "act_layer": "relu"}
+    transformers.TimmWrapperForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(VitrailError, match="act_layer=relu"):
+        from_checkpoint(tmp_path)
+
+
 def test_pooling_of_timms_swin_is_refused():
     assert unsupported_arguments({"global_pool": "max", "architecture": "x"}, "swin") == ["global_pool=max"]
     assert unsupported_arguments({"global_pool": "avg", "architecture": "x"}, "swin") == []
@@ -166,6 +259,31 @@ def test_the_protocol_of_timms_folder_is_taken(tmp_path):
     save_for_hf(model, tmp_path, model_args=TIMM, model_config={"pretrained_cfg": config})
     preprocess = from_checkpoint(tmp_path).model.preprocess
     assert (preprocess.mean[0], preprocess.crop_mode, preprocess.interpolation) == (0.1, "squash", "bilinear")
+
+
+def test_the_protocol_of_older_and_of_short_files_of_timm_is_taken(tmp_path):
+    args = {"depth": 1, "img_size": 32}
+    flat = {"architecture": "vit_tiny_patch16_224", "num_classes": 5, "num_features": 192, "input_size": [3, 32, 32]}
+    flat |= {"mean": [0.1] * 3, "std": [0.2] * 3, "crop_pct": 1.0, "interpolation": "bilinear", "labels": list("abcde")}
+    saved("vit_tiny_patch16_224", args, tmp_path, flat)
+    found = from_checkpoint(tmp_path).model
+    assert found.labels == tuple("abcde")
+    assert found.preprocess == Preprocess(32, 1.0, "bilinear", (0.1,) * 3, (0.2,) * 3)
+    short = {"architecture": "vit_tiny_patch16_224", "model_args": args, "label_names": dict(enumerate("abcde"))}
+    saved("vit_tiny_patch16_224", args, tmp_path, {**short, "pretrained_cfg": {"crop_pct": 1.0}})
+    found = from_checkpoint(tmp_path).model
+    assert found.labels == tuple("abcde")
+    assert found.preprocess == Preprocess(32, 1.0)  # timm's defaults, not those of the variant
+
+
+@pytest.mark.parametrize(
+    "field", [{"interpolation": "random"}, {"mean": 0.5}, {"input_size": 224}, {"std": ["a"] * 3}, {"crop_pct": "x"}]
+)
+def test_a_protocol_of_timm_that_is_not_supported_is_refused_by_name(field, tmp_path):
+    said = {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": field}
+    saved("vit_tiny_patch16_224", {"depth": 1, "img_size": 32}, tmp_path, said)
+    with pytest.raises(DataError, match=next(iter(field))):
+        from_checkpoint(tmp_path)
 
 
 UNNAMED = {
@@ -189,4 +307,4 @@ def test_every_argument_of_timm_is_sorted(kind):
     """Arguments outside the tables are refused whatever their value; a new one must be looked at here."""
     module = timm.models.vision_transformer if kind == "VisionTransformer" else timm.models.swin_transformer
     names = set(inspect.signature(getattr(module, kind).__init__).parameters) - {"self", "kwargs"}
-    assert names - TIMM_BY_SHAPE - TIMM_IDLE - set(TIMM_FIXED) <= UNNAMED[kind]
+    assert names - TIMM_BY_SHAPE - TIMM_IDLE - set(TIMM_FIXED) - set(TIMM_CARRIED) <= UNNAMED[kind]

@@ -24,6 +24,7 @@ from torch import Tensor
 from vitrail.errors import DataError, VitrailError
 from vitrail.parts.exported_file import outputs_alone
 from vitrail.weights.folder import check_one_model
+from vitrail.weights.peer_fields import timm_name
 from vitrail.weights.pickle_scan import check_imports
 from vitrail.weights.safe_types import safe_types
 from vitrail.weights.unwrap import unwrap
@@ -60,8 +61,8 @@ class RawCheckpoint:
 
     @property
     def stated(self) -> str | None:
-        """Name of the model if the config has timm's or our field for it."""
-        name = self.config.get("variant") or self.config.get("architecture")
+        """Name of the model if the config has timm's or our field for it; timm's without the tag of its weights."""
+        name = self.config.get("variant") or timm_name(self.config)
         return name if isinstance(name, str) else None
 
     @property

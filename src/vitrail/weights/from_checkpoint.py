@@ -13,6 +13,7 @@ from vitrail.weights.checkpoint_io import RawCheckpoint
 from vitrail.weights.detect import Detected, detect, looks_like
 from vitrail.weights.folder import TENSORS, is_model_folder, load_model
 from vitrail.weights.infer_config import differing_fields
+from vitrail.weights.keymap import Format
 from vitrail.weights.load import Source, load_weights, read_source
 from vitrail.weights.metadata import Metadata, contradictions, read_metadata, unknown
 from vitrail.weights.oblong import oblong_size
@@ -59,7 +60,8 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
         ((1, 1), (2, 4), 4)
     """
     checkpoint = read_source(source, variant)
-    _refuse_arguments(checkpoint)
+    if checkpoint.stated in catalogue():
+        _refuse_arguments(checkpoint, str(checkpoint.stated))
     found = detect(checkpoint.tensors, checkpoint.origin)
     if variant is None:
         _refuse_unknown_name(checkpoint)
@@ -80,8 +82,12 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     said = read_metadata(checkpoint, form)
     if not said.complete:
         said = replace(said, fields={**form.answers, **said.fields})
-    ours, names = found.mapped.tensors, looks_like(found.mapped.tensors, form.families)
+    ours, names = found.mapped.tensors, _agreeing(looks_like(found.mapped.tensors, form.families), checkpoint, form)
     name = _choose(variant, names, checkpoint, found, said)
+    if checkpoint.stated not in catalogue():
+        _refuse_arguments(checkpoint, name)
+    if not said.complete:
+        said = replace(said, fields={**_told(checkpoint, form, name), **said.fields})
     values, notes = _fields(ours, name, said, fields, checkpoint.origin)
     model: Any = create_model(name, **values)
     _fill(model, checkpoint, found, fields)
@@ -97,15 +103,13 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     return LoadedModel(model, form.name, also, [*checkpoint.notes, *said.notes, *notes])
 
 
-def _refuse_arguments(checkpoint: RawCheckpoint) -> None:
-    """Refuse arguments of timm's model that no architecture of ours computes."""
-    config, stated = checkpoint.config, timm_name(checkpoint.config)
-    if stated not in catalogue():
-        return
-    wrong = unsupported_arguments(config, family_of(str(stated)))
+def _refuse_arguments(checkpoint: RawCheckpoint, variant: str) -> None:
+    """Refuse arguments of timm's model that the variant, as it is here, does not compute."""
+    stated = timm_name(checkpoint.config)
+    wrong = [] if stated is None else unsupported_arguments(checkpoint.config, family_of(variant))
     if wrong:
         raise VitrailError(
-            f"{checkpoint.origin}: its config.json says {', '.join(wrong[:3])}; {stated} does not do that here.\n"
+            f"{checkpoint.origin}: its config.json says {', '.join(wrong[:3])}; {variant} does not do that here.\n"
             "Its answers would not be those of the weights."
         )
 
@@ -124,6 +128,25 @@ def _refuse_unknown_name(checkpoint: RawCheckpoint) -> None:
 def _unknown(checkpoint: RawCheckpoint, found: Detected, model: Model) -> list[list[str]]:
     fields = unknown(checkpoint.config, found.format, model.config)
     return [fields[:5]] if fields else []
+
+
+def _told(checkpoint: RawCheckpoint, form: Format, name: str) -> dict[str, Any]:
+    """Return the fields that stored tables tell."""
+    return {} if form.tells is None else form.tells(checkpoint.tensors, make_config(name))
+
+
+def _agreeing(names: list[str], checkpoint: RawCheckpoint, form: Format) -> list[str]:
+    """Return the variants that have the fields of stored tables; all if none has."""
+    if form.tells is None or len(names) < 2:
+        return names
+    configs = {name: make_config(name) for name in names}
+    told = {name: form.tells(checkpoint.tensors, config) for name, config in configs.items()}
+    agree = [
+        name
+        for name, config in configs.items()
+        if all(getattr(config, field, value) == value for field, value in told[name].items())  # the size may differ
+    ]
+    return agree or names
 
 
 def _own(ours: Mapping[str, Tensor], name: str) -> dict[str, Any]:

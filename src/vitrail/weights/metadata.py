@@ -4,17 +4,17 @@ Tensors alone do not determine the number of heads, the preprocessing and the cl
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vitrail.errors import DataError
 from vitrail.parts.model import Model
-from vitrail.preprocess import Preprocess, from_processor
+from vitrail.preprocess import FILTERS, IMAGENET_MEAN, IMAGENET_STD, Preprocess, from_processor
 from vitrail.weights.checkpoint_io import HEADER, RawCheckpoint
-from vitrail.weights.keymap import Format, renamed
-from vitrail.weights.peer_fields import unknown_fields, unsupported_fields
+from vitrail.weights.keymap import Format
+from vitrail.weights.peer_fields import carried_arguments, timm_name, unknown_fields, unsupported_fields
 
 _FREE = ("num_classes", "in_channels", "drop_path", "preprocess")
 """Fields that follow from the data or are chosen by a run."""
@@ -46,7 +46,7 @@ def read_metadata(checkpoint: RawCheckpoint, form: Format) -> Metadata:
     states = form.states if "model_type" in said else None
     whole = isinstance(fields, dict) and checkpoint.stated is not None
     if not whole and states is None:
-        return _timm_metadata(said)
+        return _timm_metadata(said, form.families)
     protocol, notes = (preprocess, ()) if isinstance(preprocess, dict) else _protocol(checkpoint.folder)
     protocol = Preprocess.from_dict(protocol) if isinstance(protocol, dict) else protocol
     if isinstance(fields, dict) and whole:
@@ -77,34 +77,64 @@ def _word(value: Any) -> str:
     return ",".join(map(str, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else str(value)
 
 
-def _timm_metadata(said: Mapping[str, Any]) -> Metadata:
-    """Read timm's `config.json`: overrides of the variant, evaluation protocol, names of the classes."""
-    args = said.get("model_args")
-    fields = renamed(args, num_heads="num_heads", image_size="img_size") if isinstance(args, dict) else {}
-    cfg = said.get("pretrained_cfg")
-    protocol = _timm_protocol(cfg) if isinstance(cfg, dict) else None
-    labels = said.get("label_names")
-    return Metadata(fields, protocol, tuple(map(str, labels)) if isinstance(labels, list) else None)
+def _timm_metadata(said: Mapping[str, Any], families: Iterable[str]) -> Metadata:
+    """Read timm's `config.json`: overrides of the variant, evaluation protocol, names of the classes.
+
+    The files of older versions of timm have the fields of `pretrained_cfg` beside the others, and call the names
+    `labels`.
+    """
+    fields, cfg = carried_arguments(said, families), said.get("pretrained_cfg")
+    if timm_name(said) is not None and "pretrained_cfg" not in said and any(key in said for key in _PROTOCOL):
+        cfg = said
+    cfg = cfg if isinstance(cfg, dict) else {}
+    labels = next((one for one in (said.get("label_names"), cfg.get("label_names"), said.get("labels")) if one), None)
+    names = tuple(map(str, labels)) if isinstance(labels, list) else _names(labels)
+    return Metadata(fields, _timm_protocol(cfg) if cfg else None, names)
+
+
+_PROTOCOL = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
+_CROPS = ("center", "squash")
 
 
 def _timm_protocol(cfg: Mapping[str, Any]) -> Preprocess | None:
-    """Read the evaluation protocol of timm's `pretrained_cfg`."""
-    if any(key not in cfg for key in ("input_size", "mean", "std")):
+    """Read the evaluation protocol of timm's `pretrained_cfg`, with timm's defaults for what it leaves out.
+
+    Raises:
+        DataError: a field has no value that is supported here.
+    """
+    if all(cfg.get(key) is None for key in _PROTOCOL):
         return None
-    size, mode = cfg["input_size"], cfg.get("crop_mode") or "center"
-    if mode not in ("center", "squash") or size[1] != size[2]:
+    size, mode = cfg.get("input_size") or [3, 224, 224], cfg.get("crop_mode") or "center"
+    crop, filter_ = cfg.get("crop_pct") or 0.875, cfg.get("interpolation") or "bicubic"
+    mean, std = cfg.get("mean") or IMAGENET_MEAN, cfg.get("std") or IMAGENET_STD
+    square = isinstance(size, list | tuple) and len(size) == 3 and size[1] == size[2]
+    if mode not in _CROPS or not square:
         raise DataError(
             f"timm's config.json has crop_mode={mode} and input_size={size}, which are not supported.\n"
             "Square images with crop_mode center or squash are; edit the file if that is what you want."
         )
+    if filter_ not in FILTERS:
+        raise DataError(
+            f"timm's config.json has interpolation={filter_}, which is not supported: {', '.join(FILTERS)} are."
+        )
+    if not all(_are_numbers(values) for values in (size[1:], [crop], mean, std)):
+        raise DataError(
+            f"timm's config.json has input_size={size}, crop_pct={crop}, mean={mean} and std={std};\n"
+            "three sizes, one number and a list of numbers for each of the last two are needed."
+        )
     return Preprocess(
         size=int(size[1]),
-        crop=float(cfg.get("crop_pct") or 0.875),
-        interpolation=str(cfg.get("interpolation") or "bicubic"),
-        mean=tuple(float(value) for value in cfg["mean"]),
-        std=tuple(float(value) for value in cfg["std"]),
+        crop=float(crop),
+        interpolation=str(filter_),
+        mean=tuple(float(value) for value in mean),
+        std=tuple(float(value) for value in std),
         crop_mode=mode,
     )
+
+
+def _are_numbers(values: Any) -> bool:
+    """Return whether a value is a list of positive numbers, or of zeros."""
+    return isinstance(values, list | tuple) and all(isinstance(one, int | float) and one >= 0 for one in values)
 
 
 def header_of(model: Model) -> dict[str, str]:

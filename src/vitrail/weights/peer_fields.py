@@ -5,7 +5,7 @@ logits (dropout, initialisation, text generation), or fixed: our architecture im
 check all fields of the config classes of the installed libraries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 IDLE = frozenset(
@@ -64,7 +64,7 @@ OF_ONE: dict[str, frozenset[str]] = {
     "siglip": frozenset(("text_config", "initializer_factor")),
     "siglip_vision_model": frozenset(("intermediate_size",)),
     "segformer": frozenset(  # its norms have 1e-5 whatever it says; the rates are of older files
-        ("layer_norm_eps", "semantic_loss_ignore_index", "downsampling_rates")
+        ("layer_norm_eps", "semantic_loss_ignore_index", "downsampling_rates", "decoder_hidden_size")
     ),
     "upernet": frozenset(
         (
@@ -131,11 +131,21 @@ def unknown_fields(config: Mapping[str, Any], described: Mapping[str, Any], carr
 
 TIMM_BY_SHAPE = frozenset(
     (
-        *("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "embed_dims", "embed_dim_scale", "dims"),
-        *("depth", "depths", "num_heads", "mlp_ratio", "mlp_ratios", "window_size", "num_levels", "num_blocks"),
-        *("sr_ratios", "wss", "layers", "kernel_sizes", "stem_type", "conv_mlp", "use_grn", "ls_init_value"),
+        *("patch_size", "in_chans", "num_classes", "embed_dim", "embed_dims", "embed_dim_scale", "dims"),
+        *("depth", "depths", "mlp_ratio", "mlp_ratios", "num_levels", "num_blocks"),
+        *("sr_ratios", "layers", "kernel_sizes", "stem_type", "conv_mlp", "use_grn", "ls_init_value"),
     )
 )
+TIMM_CARRIED: dict[str, str] = {
+    "num_heads": "num_heads",
+    "img_size": "image_size",
+    "window_size": "window_size",
+    "wss": "window_size",
+}
+"""Arguments of timm's models that shapes may leave open, and our field for each."""
+
+_PER_STAGE = frozenset(("num_heads",))
+_SAME_FOR_ALL = frozenset(("crossvit",))  # both branches have as many heads
 TIMM_IDLE = frozenset(
     (
         *("drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"),
@@ -163,6 +173,9 @@ TIMM_FIXED: dict[str, tuple[Any, ...]] = {
 TIMM_EQUAL = frozenset(("resnet26", "resnet200", "vit_base_patch14_reg1_tipsv2", "vit_small_patch16_36x1_224"))
 """Models of timm outside the catalogue that compute what ours do at the sizes of their tensors (compared with timm)."""
 
+TIMM_WRAPPER = "timm_wrapper"
+"""The `model_type` of timm's models in transformers."""
+
 _TOKEN = frozenset(("vit", "vit_hybrid", "deit", "cait", "xcit", "tnt", "convit", "crossvit", "dinov2", "deepvit"))
 _SHAPED = frozenset(("siglip",))  # pooling is inferred from the keys of the attention pooling
 
@@ -170,12 +183,41 @@ _SHAPED = frozenset(("siglip",))  # pooling is inferred from the keys of the att
 def timm_name(config: Mapping[str, Any]) -> str | None:
     """Return the name of timm's model in its `config.json`, without the tag of its weights; None in other files.
 
+    The files of transformers' wrapper of timm's models have the same fields.
+
     Example:
         >>> timm_name({"architecture": "resnet50.a1_in1k"}), timm_name({"model_type": "vit"})
         ('resnet50', None)
     """
-    name = config.get("architecture")
-    return name.partition(".")[0] if isinstance(name, str) and "model_type" not in config else None
+    name, kind = config.get("architecture"), config.get("model_type", TIMM_WRAPPER)
+    return name.partition(".")[0] if isinstance(name, str) and kind == TIMM_WRAPPER else None
+
+
+def carried_arguments(config: Mapping[str, Any], families: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of our config that the arguments in timm's `config.json` state.
+
+    Args:
+        config: contents of the file.
+        families: the architectures that the tensors may be of.
+
+    Example:
+        >>> carried_arguments({"model_args": {"num_heads": [1, 2], "img_size": [64, 64], "depth": 2}}, ["pvt_v2"])
+        {'num_heads': (1, 2), 'image_size': 64}
+    """
+    arguments, one = config.get("model_args"), not _SAME_FOR_ALL.isdisjoint(families)
+    fields = {}
+    for key, value in arguments.items() if isinstance(arguments, Mapping) else ():
+        if key in TIMM_CARRIED and value is not None:
+            per_stage = isinstance(value, list | tuple) and key in _PER_STAGE and not one
+            fields[TIMM_CARRIED[key]] = tuple(value) if per_stage else _one_of(value)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _one_of(value: Any) -> int | None:
+    """Return the number that a value is, or that all entries of a list are; else None."""
+    entries = list(value) if isinstance(value, list | tuple) else [value]
+    equal = bool(entries) and all(type(entry) is int and entry == entries[0] for entry in entries)
+    return entries[0] if equal else None
 
 
 def unsupported_arguments(config: Mapping[str, Any], family: str) -> list[str]:
@@ -194,6 +236,8 @@ def unsupported_arguments(config: Mapping[str, Any], family: str) -> list[str]:
     if pool in (None, "", "token") and family in _TOKEN:
         arguments.pop("fc_norm", None)  # used with mean pooling only
     for key, value in arguments.items():
+        if key in TIMM_CARRIED and (value is None or carried_arguments({"model_args": {key: value}}, (family,))):
+            continue
         if key not in TIMM_BY_SHAPE | TIMM_IDLE and value not in TIMM_FIXED.get(key, ()):
             unsupported.append(f"{key}={value}")
     return unsupported

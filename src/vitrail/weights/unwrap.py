@@ -10,7 +10,7 @@ from vitrail.errors import DataError
 # Averaged weights first: they are the ones that were evaluated. A teacher is the averaged student.
 _NESTS = ("state_dict_ema", "model_ema", "params_ema", "ema", "teacher", "model_state_dict", "state_dict", "model")
 _LATER_NESTS = ("params", "net", "network", "module", "student", "weights")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "ema.", "net.", "params/", "opt/target/")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "ema.", "net.", "timm_model.", "params/", "opt/target/")
 
 
 def unwrap(values: Mapping[str, Any], origin: str) -> tuple[dict[str, Tensor], list[str]]:

@@ -1,9 +1,10 @@
 """Swin V2: timm, torchvision, Hugging Face and the authors.
 
 torchvision stores a bias of the keys and sets it to zero in each forward pass: it is dropped, and written as zeros.
-Stored tables of offsets, indices and masks depend on nothing learned.
+Stored tables of offsets, indices and masks depend on nothing learned, but tell the windows, which weights do not.
 """
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,65 @@ def _states(said: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_STAGE = re.compile(r"(?:layers|features)\.(\d+)\.")
+
+
+def _stored(tensors: Mapping[str, Tensor], ending: str, ndim: int) -> dict[int, Tensor]:
+    """Return a stored table of each stage, by the number that the library gives the stage."""
+    found: dict[int, Tensor] = {}
+    for key, value in tensors.items():
+        if key.endswith(ending) and value.ndim == ndim and value.numel() and (stage := _STAGE.search(key)):
+            found.setdefault(int(stage[1]), value)
+    return dict(sorted(found.items()))
+
+
+def _windows(tensors: Mapping[str, Tensor], config: object) -> dict[str, Any]:
+    """Return the windows, those of pre-training and a size of images of the offsets that a checkpoint stores.
+
+    A window is no larger than the map of its stage, so a smaller one tells the size of the images, as a mask does.
+    Otherwise the size is the config's, or if its maps are too small, the smallest one whose maps are not.
+
+    Args:
+        tensors: the checkpoint, with the names of its library.
+        config: the config of the closest variant.
+    """
+    c: Any = config
+    tables = _stored(tensors, ".attn.relative_coords_table", 4) or _stored(tensors, ".relative_coords_table", 4)
+    if not tables:
+        return {}
+    windows = [(table.shape[1] + 1) // 2 for table in tables.values()]
+    window, trained = max(windows), [_pretrained(table) for table in tables.values()]
+    patch = next((value.shape[-1] for key, value in tensors.items() if key.endswith(_PATCHES)), c.patch_size)
+    known = any(trained) and trained != windows
+    told: dict[str, Any] = {"window_size": window, "pretrained_windows": tuple(trained) if known else ()}
+    cells = _cells(tensors, windows[0]) or next((w << s for s, w in enumerate(windows) if w < window), None)
+    fits = [min(window, -(-c.preprocess.size // (patch << stage))) for stage in range(len(windows))] == windows
+    if cells is not None and -(-c.preprocess.size // patch) != cells:
+        told["image_size"] = cells * patch
+    elif not fits:
+        told["image_size"] = (window << (len(windows) - 1)) * patch
+    return told
+
+
+_PATCHES = ("patch_embed.proj.weight", "features.0.0.weight", "patch_embeddings.projection.weight")
+
+
+def _cells(tensors: Mapping[str, Tensor], window: int) -> int | None:
+    """Return the side of the first map, in cells, from the mask of its shifted windows."""
+    mask = _stored(tensors, ".attn_mask", 3)
+    first = next(iter(mask.items()), None)
+    return round(len(first[1]) ** 0.5) * window if first is not None and first[0] == 0 else None
+
+
+def _pretrained(table: Tensor) -> int:
+    """Return the side of the window of pre-training by which the largest offset was divided."""
+    side = (table.shape[1] + 1) // 2
+    level = float(table.abs().max())
+    if side == 1 or not 0 < level < 10:  # one cell has no offsets; other levels are damage
+        return 0
+    return round(8 * (side - 1) / (2 ** (3 * level) - 1)) + 1
+
+
 _FAMILY = ("swin_v2",)
 _SCALE = "layers.0.blocks.0.attn.logit_scale"
 FORMATS = (
@@ -165,9 +225,16 @@ FORMATS = (
         _TIMM,
         (_SCALE, "layers.1.downsample.reduction.weight", "layers.1.blocks.0.norm1.weight"),
         answers={"edge": "timm"},
+        tells=_windows,
     ),
-    Format("official", _FAMILY, _OFFICIAL, (_SCALE, "layers.0.downsample.reduction.weight")),
-    Format("torchvision", _FAMILY, _TORCHVISION, ("features.0.0.weight", "features.1.0.attn.logit_scale")),
+    Format("official", _FAMILY, _OFFICIAL, (_SCALE, "layers.0.downsample.reduction.weight"), tells=_windows),
+    Format(
+        "torchvision",
+        _FAMILY,
+        _TORCHVISION,
+        ("features.0.0.weight", "features.1.0.attn.logit_scale"),
+        tells=_windows,
+    ),
     Format(
         "huggingface",
         _FAMILY,
@@ -175,5 +242,6 @@ FORMATS = (
         ("(swinv2.)encoder.layers.0.blocks.0.attention.self.logit_scale",),
         describe=_config,
         states=_states,
+        tells=_windows,
     ),
 )
