@@ -87,7 +87,7 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     if checkpoint.stated not in catalogue():
         _refuse_arguments(checkpoint, name)
     if not said.complete:
-        said = replace(said, fields={**_told(checkpoint, form, name), **said.fields})
+        said = replace(said, fields={**_stored_fields(checkpoint, form, name), **said.fields})
     values, notes = _fields(ours, name, said, fields, checkpoint.origin)
     model: Any = create_model(name, **values)
     _fill(model, checkpoint, found, fields)
@@ -130,21 +130,21 @@ def _unknown(checkpoint: RawCheckpoint, found: Detected, model: Model) -> list[l
     return [fields[:5]] if fields else []
 
 
-def _told(checkpoint: RawCheckpoint, form: Format, name: str) -> dict[str, Any]:
-    """Return the fields that stored tables tell."""
-    return {} if form.tells is None else form.tells(checkpoint.tensors, make_config(name))
+def _stored_fields(checkpoint: RawCheckpoint, form: Format, name: str) -> dict[str, Any]:
+    """Return the fields that follow from stored tables."""
+    return {} if form.stored_fields is None else form.stored_fields(checkpoint.tensors, make_config(name))
 
 
 def _agreeing(names: list[str], checkpoint: RawCheckpoint, form: Format) -> list[str]:
     """Return the variants that have the fields of stored tables; all if none has."""
-    if form.tells is None or len(names) < 2:
+    if form.stored_fields is None or len(names) < 2:
         return names
     configs = {name: make_config(name) for name in names}
-    told = {name: form.tells(checkpoint.tensors, config) for name, config in configs.items()}
+    stored = {name: form.stored_fields(checkpoint.tensors, config) for name, config in configs.items()}
     agree = [
         name
         for name, config in configs.items()
-        if all(getattr(config, field, value) == value for field, value in told[name].items())  # the size may differ
+        if all(getattr(config, field, value) == value for field, value in stored[name].items())  # the size may differ
     ]
     return agree or names
 

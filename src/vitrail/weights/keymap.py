@@ -52,8 +52,8 @@ class Format:
         describe: function from our config to the library's `config.json`, if it has one.
         states: the inverse: fields of our config from such a file that shapes do not determine.
         answers: fields of our config that are the same for all models of the library.
-        tells: function from the tensors of a checkpoint and a variant's config to the fields of our config that stored
-            tables tell, if the library stores such.
+        stored_fields: function from the tensors of a checkpoint and a variant's config to the fields of our config that
+            follow from stored tables, if the library stores such.
         shared_with: other libraries with the same key names.
     """
 
@@ -65,7 +65,7 @@ class Format:
     describe: Callable[[Any], dict[str, Any]] | None = None
     states: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     answers: Mapping[str, Any] = field(default_factory=dict)
-    tells: Callable[[Mapping[str, Tensor], object], dict[str, Any]] | None = None
+    stored_fields: Callable[[Mapping[str, Tensor], object], dict[str, Any]] | None = None
     shared_with: tuple[str, ...] = ()
 
     @property

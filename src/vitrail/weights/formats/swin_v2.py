@@ -1,7 +1,7 @@
 """Swin V2: timm, torchvision, Hugging Face and the authors.
 
 torchvision stores a bias of the keys and sets it to zero in each forward pass: it is dropped, and written as zeros.
-Stored tables of offsets, indices and masks depend on nothing learned, but tell the windows, which weights do not.
+Stored tables of offsets, indices and masks depend on nothing learned, but give the windows, which weights do not.
 """
 
 import re
@@ -169,10 +169,10 @@ def _stored(tensors: Mapping[str, Tensor], ending: str, ndim: int) -> dict[int, 
     return dict(sorted(found.items()))
 
 
-def _windows(tensors: Mapping[str, Tensor], config: object) -> dict[str, Any]:
+def _stored_windows(tensors: Mapping[str, Tensor], config: object) -> dict[str, Any]:
     """Return the windows, those of pre-training and a size of images of the offsets that a checkpoint stores.
 
-    A window is no larger than the map of its stage, so a smaller one tells the size of the images, as a mask does.
+    A window is no larger than the map of its stage, so a smaller one gives the size of the images, as a mask does.
     Otherwise the size is the config's, or if its maps are too small, the smallest one whose maps are not.
 
     Args:
@@ -187,14 +187,14 @@ def _windows(tensors: Mapping[str, Tensor], config: object) -> dict[str, Any]:
     window, trained = max(windows), [_pretrained(table) for table in tables.values()]
     patch = next((value.shape[-1] for key, value in tensors.items() if key.endswith(_PATCHES)), c.patch_size)
     known = any(trained) and trained != windows
-    told: dict[str, Any] = {"window_size": window, "pretrained_windows": tuple(trained) if known else ()}
+    found: dict[str, Any] = {"window_size": window, "pretrained_windows": tuple(trained) if known else ()}
     cells = _cells(tensors, windows[0]) or next((w << s for s, w in enumerate(windows) if w < window), None)
     fits = [min(window, -(-c.preprocess.size // (patch << stage))) for stage in range(len(windows))] == windows
     if cells is not None and -(-c.preprocess.size // patch) != cells:
-        told["image_size"] = cells * patch
+        found["image_size"] = cells * patch
     elif not fits:
-        told["image_size"] = (window << (len(windows) - 1)) * patch
-    return told
+        found["image_size"] = (window << (len(windows) - 1)) * patch
+    return found
 
 
 _PATCHES = ("patch_embed.proj.weight", "features.0.0.weight", "patch_embeddings.projection.weight")
@@ -225,15 +225,17 @@ FORMATS = (
         _TIMM,
         (_SCALE, "layers.1.downsample.reduction.weight", "layers.1.blocks.0.norm1.weight"),
         answers={"edge": "timm"},
-        tells=_windows,
+        stored_fields=_stored_windows,
     ),
-    Format("official", _FAMILY, _OFFICIAL, (_SCALE, "layers.0.downsample.reduction.weight"), tells=_windows),
+    Format(
+        "official", _FAMILY, _OFFICIAL, (_SCALE, "layers.0.downsample.reduction.weight"), stored_fields=_stored_windows
+    ),
     Format(
         "torchvision",
         _FAMILY,
         _TORCHVISION,
         ("features.0.0.weight", "features.1.0.attn.logit_scale"),
-        tells=_windows,
+        stored_fields=_stored_windows,
     ),
     Format(
         "huggingface",
@@ -242,6 +244,6 @@ FORMATS = (
         ("(swinv2.)encoder.layers.0.blocks.0.attention.self.logit_scale",),
         describe=_config,
         states=_states,
-        tells=_windows,
+        stored_fields=_stored_windows,
     ),
 )
