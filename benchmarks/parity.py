@@ -116,7 +116,10 @@ def from_timm(name: str) -> Callable[[], nn.Module] | None:
     """Return how to build the variant in timm."""
     import timm
 
-    return (lambda: timm.create_model(name, pretrained=False, num_classes=1000)) if timm.is_model(name) else None
+    if not timm.is_model(name):
+        return None
+    classes = getattr(make_config(name), "num_classes", 1000)  # none in models that were published without a head
+    return lambda: timm.create_model(name, pretrained=False, num_classes=classes)
 
 
 def from_torchvision(name: str) -> Callable[[], nn.Module] | None:
