@@ -12,7 +12,7 @@ from vitrail.inputs import ModelInputs
 
 FILE = "tokenizer.json"
 UNKNOWN = "tokens are not in the vocabulary"
-"""Words of a note about a text, after their number."""
+"""Note about a text, after the number of tokens."""
 _SURROGATE = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]")
 
 
@@ -25,7 +25,7 @@ class EncodedTexts:
         segments: sentence of each token, 0 or 1.
         truncated: tokens that were cut off each text.
         replaced: characters of each text that no encoding has (lone surrogates), each read as U+FFFD.
-        unknown: tokens of each text that stand for anything outside the vocabulary.
+        unknown: number of tokens of each text outside the vocabulary.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -97,7 +97,7 @@ class Vocabulary(ModelInputs):
 
     @property
     def unknown(self) -> int | None:
-        """Id of the token that stands for anything outside the vocabulary; None if there is none."""
+        """Id of the token of text outside the vocabulary; None without such a token."""
         token = getattr(self._tokenizer.model, "unk_token", None)
         return None if token is None else self._tokenizer.token_to_id(token)
 
