@@ -148,14 +148,15 @@ def table_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{printable(table)} is not a table that can be read: {error}.") from error
 
 
-def has_more_cells(row: dict[Any, Any]) -> bool:
+def has_more_cells(row: object) -> bool:
     """Return whether a row of `table_rows` has values beyond the named columns; empty ones do not count.
 
     Example:
         >>> has_more_cells({"path": "a.jpg", "label": "red", None: [" round"]}), has_more_cells({"path": "a.jpg"})
         (True, False)
     """
-    return any(cell.strip() for cell in row.get(None) or ())
+    values: Any = row
+    return any(cell.strip() for cell in values.get(None) or ())
 
 
 def _csv_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
