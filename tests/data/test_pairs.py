@@ -56,6 +56,8 @@ def test_tables(tmp_path: Path) -> None:
         ({"train__jsonl": "{]"}, "line 1, is not JSON"),
         ({"train__jsonl": '{"en": "a"}'}, "needs texts in two languages"),
         ({"train__tsv": "a\tb\nc\n"}, "line 2, has 1 columns"),
+        ({"train__tsv": "en\tde\na\tb\tc\n"}, "line 2, has 3 columns; its first line names 2"),
+        ({"train__tsv": "en\ten\na\tb\n"}, "names a language twice"),
     ],
 )
 def test_faults_are_reported(tmp_path: Path, files: dict[str, str], message: str) -> None:

@@ -209,6 +209,8 @@ def test_metadata_in_the_image_folder(table):
         ("path,label\nimages/000.png,\nimages/001.png,a\n", "line 2: no label"),
         ("path,label,split\nimages/000.png,a,train\nimages/001.png,b,holdout\n", "split 'holdout'"),
         ("path,label\nimages/000.png,a\nimages/000.png,b\n", "named before"),
+        ("path,label\nimages/000.png,a, round\nimages/001.png,b\n", "line 2: more cells than columns"),
+        ("path,label,label\nimages/000.png,a,b\n", "names the column label twice"),
         ('path,label\n"images/000.png,a\n', "cannot|not a table|unexpected"),
     ],
 )

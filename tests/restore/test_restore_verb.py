@@ -162,8 +162,17 @@ def test_mistakes_are_explained(run: Path, folder: Path, tmp_path: Path, capsys)
     assert main(["restore"]) == 2
     assert main(["restore", str(folder), "--model", "vit_tiny_patch16_224"]) == 2
     assert restore(run, folder, "--out", folder / "deep") == 2 and "output folder" in capsys.readouterr().err
+    assert restore(run, folder, "--out", tmp_path / "out", "--suffix", "/x") == 2
+    assert "suffix" in capsys.readouterr().err
     photo(0).save(folder / "a.jpg")
     assert restore(run, folder, "--out", tmp_path / "out") == 2 and "the same file" in capsys.readouterr().err
+
+
+def test_links_to_one_image_are_restored_under_their_own_names(run: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "link.png").symlink_to("a.png")
+    assert restore(run, folder, "--out", tmp_path / "out") == 0
+    one, other = (Image.open(tmp_path / "out" / f"{name}_restored.png") for name in ("a", "link"))
+    assert one.tobytes() == other.tobytes()
 
 
 def test_a_grey_model_and_a_checkpoint_of_the_authors(tmp_path: Path, folder: Path) -> None:

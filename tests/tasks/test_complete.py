@@ -72,6 +72,12 @@ def test_the_command_writes_one_image(run: Path, tmp_path: Path, capsys: Any) ->
     assert "rows given" in capsys.readouterr().out
 
 
+def test_a_missing_folder_is_told_before_the_model_runs(run: Path, tmp_path: Path, capsys: Any) -> None:
+    Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
+    words = ["generate", str(run), str(tmp_path / "a.png"), "--out", str(tmp_path / "none" / "b.png")]
+    assert main(words) == 2 and "there is no folder" in capsys.readouterr().err
+
+
 def test_colours_are_the_centres_of_the_pixels() -> None:
     pixels = torch.tensor([0, 10, 250, 255], dtype=torch.uint8).reshape(1, 1, 2, 2)
     assert (find_colors(pixels, 2, seed=0) * 255).flatten().tolist() == pytest.approx([5.0, 252.5])

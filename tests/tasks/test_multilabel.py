@@ -47,6 +47,8 @@ def test_tables_of_both_kinds_are_the_same(tmp_path: Path) -> None:
         ("path,labels\na.png,\n", "has no labels"),
         ("path,labels\na.png,x\na.png,y\n", "named before"),
         ("path,labels,split\na.png,x,foo\n", "split 'foo'"),
+        ("path,labels\na.png,x,y\n", "more cells than columns"),
+        ("path,a,a\na.png,1,0\n", "the column a twice"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -268,6 +268,8 @@ def test_tables(tmp_path: Path, name: str, content: str) -> None:
         ("good\t1\n\t0\nbad\t0\n", "a.tsv:2: no text in this row"),
         ("good\tone\tmore\n", "needed: text and label"),
         ("good\t1\nfine\t1\n", "two are needed"),
+        ("good\t1\ngood\tfun\t1\nbad\t0\n", "a.tsv:2: more cells than columns"),
+        ("text\tlabel\tLabel\ngood\t1\t0\n", "the column label twice"),
     ],
 )
 def test_faults_of_tables_are_reported(tmp_path: Path, content: str, message: str) -> None:

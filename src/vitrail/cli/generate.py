@@ -47,11 +47,14 @@ class GenerateVerb:
 
     def run(self) -> int:
         """Generate, print or write, and return the exit code."""
+        from vitrail.atomic_io import check_writable
         from vitrail.data.text_lines import decode
         from vitrail.inference.model_loading import find_model
         from vitrail.tasks import find_task
 
         task: Any = find_task(task_of_generator([self.model]))
+        if self.out is not None:
+            check_writable(self.out)
         prompt = decode(sys.stdin.buffer.read(), "standard input") if self.prompt == "-" else self.prompt
         model = find_model(self.model, self.weights, self.device)
         generation = task.generator(model, self, prompt, lambda line: print(line, file=sys.stderr))

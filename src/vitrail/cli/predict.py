@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from os.path import abspath, commonpath, dirname, isfile, relpath
+from os.path import abspath, commonpath, dirname, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,6 +76,7 @@ class PredictVerb:
 
     def run(self) -> int:
         """Predict, print or write, and return the exit code."""
+        from vitrail.cli.saved_files import check_saved_files
         from vitrail.cli.writers import check_output, open_output
         from vitrail.inference.jsonl import job_of
         from vitrail.inference.model_loading import find_model
@@ -101,9 +102,13 @@ class PredictVerb:
         if len(inputs) and isinstance(inputs[0], SourceImage) and (note := left_out_note(words)):
             print(note, file=sys.stderr)
         count = len(inputs) if self.engine == "local" else sys.maxsize  # results of a cluster are printed line by line
+        root = commonpath([dirname(abspath(item.name)) for item in inputs]) if len(inputs) else ""
+        saved_name: Any = getattr(predictor, "saved_name", None)
+        if self.save is not None and saved_name is not None:
+            check_saved_files((item.name for item in inputs), saved_name, self.save, root)
         output = open_output(self.out, job_of(model, predictor), predictor, count, self.json, self.csv)
         failed = (
-            self._work(task, model, inputs, output)
+            self._work(task, model, inputs, root, output)
             if self.engine == "local"
             else self._work_remotely(task, inputs, tables, output)
         )
@@ -113,10 +118,11 @@ class PredictVerb:
             print(f"{len(failed)}{'' if tables else f' of {len(inputs)}'} inputs could not be read.", file=sys.stderr)
         return DataError.exit_code if failed else 0
 
-    def _work(self, task: "Task", model: Any, inputs: Sequence[Any], output: "Output") -> list[Any]:
+    def _work(self, task: "Task", model: Any, inputs: Sequence[Any], root: str, output: "Output") -> list[Any]:
         """Predict the inputs that are missing in the output, and return the failures."""
         from vitrail.atomic_io import remove_leftovers
         from vitrail.cli.progress import progress_bar
+        from vitrail.cli.saved_files import saved_folder
         from vitrail.inference.jsonl import ResultFile
         from vitrail.inference.predict import predictions
 
@@ -128,7 +134,6 @@ class PredictVerb:
 
         todo = [item for item in inputs if item.name not in output.done]
         failed, began, files, done = [], time.monotonic(), 0, 0
-        root = commonpath([dirname(abspath(item.name)) for item in inputs]) if len(inputs) else ""
         if self.save is not None:
             remove_leftovers(self.save)
         try:
@@ -142,7 +147,7 @@ class PredictVerb:
                     predictor.on_part = lambda share: show(done + share)  # pyright: ignore[reportAttributeAccessIssue]
                 for count, result in enumerate(predictions(predictor, todo, options.batch), start=1):
                     if self.save is not None:
-                        files += len(result.save(self.save / relpath(dirname(abspath(result.path)), root)))
+                        files += len(result.save(saved_folder(self.save, result.path, root)))
                     output.add(result)
                     if gathers:
                         rows.append(result.to_dict())

@@ -63,7 +63,7 @@ class RestoreVerb:
             raise VitrailError(f"{model} does not restore images. See those that do: vitrail models 'swin*ir*'")
         check_writable_folder(self.out)
         make_folder(self.out)
-        _check_names([item.name for item in find_task(TASK).collect(self.inputs)], self.out)
+        _check_places([item.name for item in find_task(TASK).collect(self.inputs)], self.out)
         kind: Any = join_options(PredictVerb, find_options(TASK).PredictOptions)
         shared = {field.name: getattr(self, field.name) for field in fields(find_options(TASK).PredictOptions)}
         place = {"out": None if self.json else self.out / RECORD, "save": self.out, "json": self.json}
@@ -82,14 +82,8 @@ class RestoreVerb:
         return from_checkpoint(self.weights).model.variant, self.weights
 
 
-def _check_names(names: Sequence[str], out: Path) -> None:
-    """Refuse a job whose results would overwrite each other, or be taken for inputs when it is started again."""
-    seen: dict[Path, str] = {}
+def _check_places(names: Sequence[str], out: Path) -> None:
+    """Refuse a job whose results would be taken for inputs when it is started again."""
     for name in names:
-        path = Path(name).resolve()
-        if out.resolve() in path.parents:
+        if out.resolve() in (Path(name).parent / "file").resolve().parents:
             raise VitrailError(f"{name} lies in the output folder {out}. Choose another folder: --out FOLDER")
-        key = path.with_suffix("")
-        if key in seen and seen[key] != name:
-            raise VitrailError(f"{seen[key]} and {name} would give the same file. Restore them in two jobs.")
-        seen[key] = name

@@ -90,6 +90,7 @@ class Trace:
     def _trace(self, model: Any) -> "ModelTrace":
         from shlex import join
 
+        from vitrail.tasks import find_task
         from vitrail.tasks.image_sources import find_images
         from vitrail.trace.example import example_image
         from vitrail.trace.image_trace import trace_image
@@ -98,6 +99,10 @@ class Trace:
         command = join(["vitrail", *sys.argv[1:]])
         if is_text_model(model):
             return trace_text(model, "A dog runs in the snow." if self.input is None else self.input, command)
+        if find_task(model.task).reads == "points":
+            raise VitrailError(
+                f"{self.model} is of the task {model.task}, which is not traced: give a model of images or texts."
+            )
         if self.input is None:
             return trace_image(model, example_image(), command=command)
         channels = getattr(getattr(model, "config", None), "in_channels", 3)

@@ -54,11 +54,8 @@ def left_out(count: int, noun: str) -> str:
         >>> left_out(1, "row"), left_out(1200, "image")
         ('1 row cannot be used and is left out', '1,200 images cannot be used and are left out')
     """
-    return (
-        f"{count:,} {noun} cannot be used and is left out"
-        if count == 1
-        else (f"{count:,} {noun}s cannot be used and are left out")
-    )
+    subject = f"{noun} cannot be used and is" if count == 1 else f"{noun}s cannot be used and are"
+    return f"{count:,} {subject} left out"
 
 
 def problem_notes(problems: Sequence[DataProblem], noun: str) -> list[str]:

@@ -13,7 +13,7 @@ from vitrail.data.datasets import Splits
 from vitrail.data.holdout import hold_out
 from vitrail.data.image_io import printable
 from vitrail.data.index import SPLIT_NAMES, DataProblem
-from vitrail.data.table import SUFFIXES, table_rows
+from vitrail.data.table import MORE_CELLS, SUFFIXES, has_more_cells, table_rows
 from vitrail.errors import DataError, VitrailError
 
 _LABELS = ("labels", "label", "tags", "classes", "categories", "attributes")
@@ -148,6 +148,8 @@ def _read(
         if not name or part not in SPLIT_NAMES:
             reason = f"split '{part}' is not one of train, val, test" if name else "no path in this row"
             faults.append((SPLIT_NAMES.get(part), DataProblem(where, reason, "row")))
+        elif has_more_cells(row):
+            faults.append((SPLIT_NAMES[part], DataProblem(where, MORE_CELLS, "row")))
         elif name in seen:
             faults.append((SPLIT_NAMES[part], DataProblem(where, f"{printable(name)} was named before", "twice")))
         else:

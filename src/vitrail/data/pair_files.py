@@ -110,6 +110,10 @@ def _tsv(file: Path) -> tuple[Sequence[str], list[Sequence[str]]]:
     for number, row in enumerate(rows, start=1):
         if len(row) < width:
             raise DataError(f"{file}, line {number}, has {len(row)} columns; {width} are needed, with tabs between.")
+        if header and any(cell.strip() for cell in row[width:]):
+            raise DataError(f"{file}, line {number}, has {len(row)} columns; its first line names {width}.")
+    if header and len(set(header)) < width:
+        raise DataError(f"{file} names a language twice: {', '.join(header)}.")
     return (header, rows[1:]) if header else (UNNAMED, rows)
 
 

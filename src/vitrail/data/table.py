@@ -18,6 +18,8 @@ from vitrail.data.index import SPLIT_NAMES, DataProblem, DatasetIndex, Record, S
 from vitrail.errors import DataError, VitrailError, nearest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+MORE_CELLS = "more cells than columns; a value with the separator in it needs quotation marks"
+"""Reason why a row is not used."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _read_into(listing: DatasetIndex, table: Path, root: Path, columns: Columns,
     rows = table_rows(table)
     names = next(rows)[1]
     _check_header(list(names), table)
-    body = [(number, row) for number, row in rows if any(_text(cell) for cell in row.values())]
+    body = [(number, row) for number, row in rows if any(map(_text, row.values())) or has_more_cells(row)]
     found = {key: _choose(key, getattr(columns, key), list(names), printable(table.name)) for key in _USUAL}
     fold = columns.fold and _choose("fold", columns.fold, list(names), printable(table.name))
     if fold and found["split"] == fold and columns.split is None:
@@ -97,6 +99,8 @@ def _read_into(listing: DatasetIndex, table: Path, root: Path, columns: Columns,
         label, value = label.removesuffix(".0") if whole else label, normpath(value) if value else value
         if not value or not label:
             listing.problems.append(DataProblem(where, f"no {'path' if not value else 'label'} in this row", "label"))
+        elif has_more_cells(row):
+            listing.problems.append(DataProblem(where, MORE_CELLS, "cells"))
         elif part.lower() not in SPLIT_NAMES:
             reason = f"split '{part}' is not one of train, val, test"
             listing.problems.append(DataProblem(where, reason, "split"))
@@ -144,6 +148,17 @@ def table_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{printable(table)} is not a table that can be read: {error}.") from error
 
 
+def has_more_cells(row: object) -> bool:
+    """Return whether a row of `table_rows` has values beyond the named columns; empty ones do not count.
+
+    Example:
+        >>> has_more_cells({"path": "a.jpg", "label": "red", None: [" round"]}), has_more_cells({"path": "a.jpg"})
+        (True, False)
+    """
+    values: Any = row
+    return any(cell.strip() for cell in values.get(None) or ())
+
+
 def _csv_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     first = file.readline()
     file.seek(0)
@@ -151,6 +166,9 @@ def _csv_rows(file: Any, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else comma, strict=True)
     if not reader.fieldnames:
         raise DataError(f"{printable(table)} is empty; its first line must name the columns, such as path,label.")
+    twice = next((name for name in reader.fieldnames if name and reader.fieldnames.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{printable(table)} names the column {printable(twice)} twice; rename or remove one.")
     yield 0, dict.fromkeys(reader.fieldnames)
     for row in reader:
         yield reader.line_num, row

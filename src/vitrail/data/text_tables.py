@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from vitrail.data.holdout import hold_out
 from vitrail.data.image_io import printable
 from vitrail.data.index import SPLIT_NAMES, SPLITS, DataProblem, Split
+from vitrail.data.table import MORE_CELLS
 from vitrail.data.text_lines import json_object, numbered_lines, read_text
 from vitrail.data.texts import TextSet, TextSplits
 from vitrail.errors import DataError, VitrailError
@@ -100,7 +101,9 @@ def _files(path: Path) -> list[tuple[Path, Split]]:
 def _read(path: Path, split: Split, faults: list[_Fault]) -> Iterator[TextRecord]:
     name = printable(path.name)
     rows = iter(_rows(path))
-    columns, first = _header(name, next(rows, None))
+    head = next(rows, None)
+    columns, first = _header(name, head)
+    width = len(head[1]) if head else 0
     for number, row in ([first] if first else []) + list(rows):
         where = f"{name}:{number}"
         values = {key: str(row[place]) for key, place in columns.items() if _has(row, place)}
@@ -108,6 +111,8 @@ def _read(path: Path, split: Split, faults: list[_Fault]) -> Iterator[TextRecord
         missing = [key for key in ("text", "label") if not values.get(key, "").strip()]
         if missing:
             faults.append(_Fault(DataProblem(where, f"no {missing[0]} in this row", "row"), SPLIT_NAMES.get(part)))
+        elif isinstance(row, list) and any(cell.strip() for cell in row[width:]):
+            faults.append(_Fault(DataProblem(where, MORE_CELLS, "row"), SPLIT_NAMES.get(part)))
         elif part not in SPLIT_NAMES:
             reason = f"split '{part}' is not one of train, val, test"
             faults.append(_Fault(DataProblem(where, reason, "split"), None))
@@ -146,6 +151,8 @@ def _header(name: str, first: tuple[int, Any] | None) -> tuple[dict[str, Any], t
     named = list(cells) if isinstance(cells, dict) else [cell.strip().lower() for cell in cells]
     found = {key: next((one for one in usual if one in named), None) for key, usual in COLUMNS.items()}
     places = {key: (one if isinstance(cells, dict) else named.index(one)) for key, one in found.items() if one}
+    if isinstance(cells, list) and (twice := next((one for one in found.values() if named.count(one or "") > 1), None)):
+        raise DataError(f"{name} names the column {twice} twice; rename or remove one.")
     if "text" in places and "label" in places:
         return places, first if isinstance(cells, dict) else None
     if isinstance(cells, dict) or len(cells) != 2 or places:

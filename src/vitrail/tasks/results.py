@@ -43,6 +43,17 @@ class Result(Protocol):
         ...
 
 
+def file_stem(path: str) -> str:
+    """Return the name of the files of a prediction: that of the input without its ending; a frame keeps its number.
+
+    Example:
+        >>> file_stem("photos/cat.jpg"), file_stem("clip.mp4#12")
+        ('cat', 'clip-12')
+    """
+    name, _, number = Path(path).name.rpartition("#")
+    return f"{Path(name).stem}-{number}" if name and number.isdigit() else Path(path).stem
+
+
 class Input(Protocol):
     """Something to predict, not read yet."""
 
@@ -56,8 +67,9 @@ class Predictor(Protocol):
     """A model with the preprocessing and the outputs of its task.
 
     Attributes that only some have: `sequential` (true if it computes one input after the other, so a batch saves
-    nothing), `max_pixels` (most pixels of an image that a server accepts), `on_part` (called during long work) and
-    `files_of_all` (files about all results of a job, from their `to_dict` and the folder that paths are relative to).
+    nothing), `max_pixels` (most pixels of an image that a server accepts), `on_part` (called during long work),
+    `files_of_all` (files about all results of a job, from their `to_dict` and the folder that paths are relative to),
+    `saved_name` (if `Result.save` writes files: from the path of an input the name that these begin with).
     """
 
     csv_columns: tuple[str, ...]

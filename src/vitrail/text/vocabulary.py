@@ -11,6 +11,8 @@ from vitrail.errors import DataError, VitrailError
 from vitrail.inputs import ModelInputs
 
 FILE = "tokenizer.json"
+UNKNOWN = "tokens are not in the vocabulary"
+"""Note about a text, after the number of tokens."""
 _SURROGATE = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]")
 
 
@@ -23,18 +25,21 @@ class EncodedTexts:
         segments: sentence of each token, 0 or 1.
         truncated: tokens that were cut off each text.
         replaced: characters of each text that no encoding has (lone surrogates), each read as U+FFFD.
+        unknown: number of tokens of each text outside the vocabulary.
     """
 
     ids: tuple[tuple[int, ...], ...]
     segments: tuple[tuple[int, ...], ...]
     truncated: tuple[int, ...]
     replaced: tuple[int, ...]
+    unknown: tuple[int, ...]
 
     def __str__(self) -> str:
-        """Return one line about truncated texts and replaced characters, or nothing."""
+        """Return one line about truncated texts, replaced characters and unknown tokens, or nothing."""
         cut, bad = sum(map(bool, self.truncated)), sum(self.replaced)
         lines = [f"{cut} of {len(self.ids)} texts were truncated, by {sum(self.truncated)} tokens"] if cut else []
-        return "; ".join(lines + ([f"{bad} characters are not Unicode and were replaced"] if bad else []))
+        lines += [f"{bad} characters are not Unicode and were replaced"] if bad else []
+        return "; ".join(lines + ([f"{sum(self.unknown)} {UNKNOWN}"] if any(self.unknown) else []))
 
 
 class Vocabulary(ModelInputs):
@@ -90,6 +95,12 @@ class Vocabulary(ModelInputs):
     def __reduce__(self) -> tuple[object, ...]:
         return Vocabulary, (self.to_json(),)
 
+    @property
+    def unknown(self) -> int | None:
+        """Id of the token of text outside the vocabulary; None without such a token."""
+        token = getattr(self._tokenizer.model, "unk_token", None)
+        return None if token is None else self._tokenizer.token_to_id(token)
+
     def has(self, token: str) -> bool:
         """Return whether it has a token."""
         return self._tokenizer.token_to_id(token) is not None
@@ -139,7 +150,9 @@ class Vocabulary(ModelInputs):
             self._tokenizer.no_truncation()
         cut = [before - len(one) for before, one in zip(whole, found, strict=True)]
         ids, segments = (tuple(tuple(getattr(one, key)) for one in found) for key in ("ids", "type_ids"))
-        return EncodedTexts(ids, segments, tuple(cut), tuple(replaced))
+        unknown = self.unknown
+        missed = tuple(one.count(unknown) if unknown is not None else 0 for one in ids)
+        return EncodedTexts(ids, segments, tuple(cut), tuple(replaced), missed)
 
     def decode(self, ids: Sequence[int], special: bool = False) -> str:
         """Turn token ids into text; bytes that are no UTF-8 come out as U+FFFD.

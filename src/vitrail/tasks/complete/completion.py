@@ -1,6 +1,7 @@
 """Completion of an image from its upper rows, and the sheet of its samples."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vitrail.atomic_io import write_file
 from vitrail.errors import VitrailError
 from vitrail.generation.generate import generate
 from vitrail.generation.sampling import Greedy, Sample
@@ -16,6 +18,7 @@ from vitrail.parts.model import Model
 from vitrail.tasks.complete.options import GenerateOptions
 from vitrail.tasks.data_url import to_png
 from vitrail.tasks.inference import inference_mode_for
+from vitrail.tasks.results import file_stem
 
 _GAP, _GREY, _SIDE = 4, 200, 112
 
@@ -74,7 +77,7 @@ class Completion:
     def save(self, folder: Path) -> list[Path]:
         """Write the sheet of the samples."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{Path(self.path).stem}_completed.png"
+        path = folder / f"{file_stem(self.path)}_completed.png"
         self.write(path)
         return [path]
 
@@ -82,7 +85,9 @@ class Completion:
         """Write the sheet to a file; its ending selects the format."""
         if path.suffix.lower() not in (".png", ".webp", ".gif", ".bmp"):
             raise VitrailError(f"{path} is to hold an image without loss: let it end in .png or .webp.")
-        self.draw().save(path)
+        buffer = BytesIO()
+        self.draw().save(buffer, Image.registered_extensions()[path.suffix.lower()])
+        write_file(path, buffer.getvalue())
 
     def __str__(self) -> str:
         if self.samples is None:

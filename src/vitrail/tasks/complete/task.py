@@ -19,7 +19,7 @@ from vitrail.tasks.complete.training import CompletionTraining
 from vitrail.tasks.image_sources import SourceImage, find_images
 from vitrail.tasks.options import Bad
 from vitrail.tasks.program import ProgramSpec
-from vitrail.tasks.results import Notify, Progress
+from vitrail.tasks.results import Notify, Progress, file_stem
 from vitrail.tasks.step_program import language_program
 from vitrail.tasks.table import Table
 from vitrail.tasks.task import MetricSpec, RunSpec
@@ -34,6 +34,7 @@ class CompletionPredictor:
     """
 
     csv_columns = ("samples", "rows")
+    saved_name = staticmethod(file_stem)
     gate = None
     sequential = True
 

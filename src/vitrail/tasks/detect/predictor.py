@@ -22,7 +22,7 @@ from vitrail.tasks.detect.options import EvaluateOptions, PredictOptions
 from vitrail.tasks.detect.result import Detections
 from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.inference import inference_mode_for
-from vitrail.tasks.results import Notify
+from vitrail.tasks.results import Notify, file_stem
 from vitrail.tasks.table import Table
 
 
@@ -52,6 +52,7 @@ class DetectionPredictor:
     """
 
     csv_columns = ("count", "objects")
+    saved_name = staticmethod(file_stem)
 
     def __init__(
         self, model: Model, options: PredictOptions, count: int | None = None, notify: Notify = lambda choice: None

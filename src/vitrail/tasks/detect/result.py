@@ -13,6 +13,7 @@ from vitrail.atomic_io import write_file
 from vitrail.data.image_io import open_image
 from vitrail.errors import DataError
 from vitrail.tasks.data_url import to_jpeg, to_png
+from vitrail.tasks.results import file_stem
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Detections:
         if self.error is not None:
             return []
         folder.mkdir(parents=True, exist_ok=True)
-        stem = Path(self.path).stem
+        stem = file_stem(self.path)
         files = [folder / f"{stem}.jpg"]
         write_file(files[0], to_jpeg(self.draw(), quality=92))
         if self.masks is not None:

@@ -16,7 +16,7 @@ from vitrail.tasks.inference import evaluating
 from vitrail.tasks.language.options import GenerateOptions
 from vitrail.tasks.native_decoding import decoder_of
 from vitrail.tasks.text_inputs import need_vocabulary
-from vitrail.text.vocabulary import Vocabulary
+from vitrail.text.vocabulary import UNKNOWN, Vocabulary
 
 END_TOKENS = ("<|endoftext|>", "</s>", "[SEP]")
 """Tokens that end a text, if the vocabulary has them."""
@@ -30,15 +30,18 @@ class Prompt(NamedTuple):
         ids: token ids, at least one.
         unread: tokens at its beginning that are before the first window.
         replaced: characters that no encoding has, each read as U+FFFD.
+        unknown: tokens that stand for anything outside the vocabulary.
     """
 
     ids: list[int]
     unread: int = 0
     replaced: int = 0
+    unknown: int = 0
 
     def __str__(self) -> str:
         notes = [f"the first {self.unread} of {len(self.ids)} tokens of the prompt are not read"] if self.unread else []
         notes += [f"{self.replaced} characters are not Unicode and were replaced"] if self.replaced else []
+        notes += [f"{self.unknown} of {len(self.ids)} {UNKNOWN}"] if self.unknown else []
         return "; ".join(notes)
 
 
@@ -242,7 +245,7 @@ def read_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Prompt:
     encoded = vocabulary.encode([prompt], special=False)
     ids = list(encoded.ids[0])
     if ids:
-        return Prompt(ids, len(ids) - window_of(len(ids), context), encoded.replaced[0])
+        return Prompt(ids, len(ids) - window_of(len(ids), context), encoded.replaced[0], encoded.unknown[0])
     ends = [vocabulary.id_of(token) for token in END_TOKENS if vocabulary.has(token)]
     if not ends:
         raise VitrailError("The prompt is empty, and this model needs at least one character to go on from.")

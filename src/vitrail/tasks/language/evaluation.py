@@ -20,6 +20,7 @@ from vitrail.tasks.results import ImageExample, MetricCard, Progress, ReportSect
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import need_vocabulary
 from vitrail.text.reading import read_vocabulary
+from vitrail.text.vocabulary import UNKNOWN
 
 _LONGEST = 1024
 
@@ -45,6 +46,7 @@ class LanguageEvaluation:
         sample: text that the model generates with seed 0.
         seconds: wall time.
         device: device of the model.
+        unknown: tokens of the text that stand for anything outside the vocabulary.
     """
 
     model: str
@@ -63,6 +65,7 @@ class LanguageEvaluation:
     sample: str
     seconds: float
     device: str
+    unknown: int = 0
 
     def metrics(self) -> dict[str, float]:
         """Return loss and headline figures by name."""
@@ -74,7 +77,16 @@ class LanguageEvaluation:
         return (
             f"Over all {self.tokens:,} tokens of {self.data} the loss is {self.nats:.4f} nats per token (perplexity"
             f" {self.perplexity:.2f}), {self.bits_per_byte:.4f} bits per byte, perplexity per word"
-            f" {self.word_perplexity:.2f}; windows of {self.context} tokens, stride {self.stride}."
+            f" {self.word_perplexity:.2f}; windows of {self.context} tokens, stride {self.stride}.{self._missed()}"
+        )
+
+    def _missed(self) -> str:
+        """Return a sentence about tokens outside the vocabulary, which are easy to predict."""
+        if not self.unknown:
+            return ""
+        return (
+            f" {self.unknown:,} {UNKNOWN}, and count as one and the same, so these figures are lower than those of a"
+            " model that tells them apart."
         )
 
     def tables(self, rows: int) -> list[Table]:
@@ -113,6 +125,7 @@ class LanguageEvaluation:
             "windows": f"{self.context} tokens, stride {self.stride}; no state is carried from window to window",
             "device": self.device,
             "time": duration(self.seconds),
+            **({"unknown": f"{self.unknown:,} {UNKNOWN}"} if self.unknown else {}),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,6 +183,7 @@ def evaluate_language(
         sample=continue_text(model, start, GenerateOptions(tokens=300, decode="torch"), context),
         seconds=perf_counter() - started,
         device=str(device),
+        unknown=0 if vocabulary.unknown is None else int((ids == vocabulary.unknown).sum()),
     )
 
 

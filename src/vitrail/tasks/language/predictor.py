@@ -16,7 +16,7 @@ from vitrail.tasks.language.options import PredictOptions
 from vitrail.tasks.table import Table
 from vitrail.tasks.text_inputs import need_vocabulary
 from vitrail.tasks.text_sources import TextLine, checked_text
-from vitrail.text.vocabulary import clean
+from vitrail.text.vocabulary import UNKNOWN, clean
 
 _DRAWN = 120
 """Lines of a drawn text."""
@@ -33,6 +33,7 @@ class Continuation:
         error: reason.
         unread: tokens at the beginning of the text that the model does not read.
         replaced: characters that no encoding has, each read as U+FFFD.
+        unknown: tokens of the text that stand for anything outside the vocabulary.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Continuation:
     error: str | None = None
     unread: int = 0
     replaced: int = 0
+    unknown: int = 0
 
     def cells(self) -> tuple[str, ...]:
         """Return the continuation, and the tokens that were not read."""
@@ -51,12 +53,13 @@ class Continuation:
         if self.error is not None:
             return {"path": self.path, "error": self.error}
         found = {"path": self.path, "text": self.text, "continuation": self.continuation}
-        return {**found, "unread": self.unread, "replaced": self.replaced}
+        return {**found, "unread": self.unread, "replaced": self.replaced, "unknown": self.unknown}
 
     def notes(self) -> str:
         """Return what was done to the text, or nothing."""
         notes = [f"{self.unread} tokens at the beginning not read"] if self.unread else []
-        return "; ".join(notes + ([f"{self.replaced} characters are not Unicode"] if self.replaced else []))
+        notes += [f"{self.replaced} characters are not Unicode"] if self.replaced else []
+        return "; ".join(notes + ([f"{self.unknown} {UNKNOWN}"] if self.unknown else []))
 
     def draw(self, width: int = 480) -> Image.Image:
         """Return an image of the text."""
@@ -108,7 +111,7 @@ class ContinuationPredictor:
     def _continue(self, name: str, text: str) -> Continuation:
         read = read_prompt(self.vocabulary, text, self.context)
         added = continue_text(self.model, text, self.options, self.context)
-        return Continuation(name, clean(text)[0], added, unread=read.unread, replaced=read.replaced)
+        return Continuation(name, clean(text)[0], added, None, read.unread, read.replaced, read.unknown)
 
     def stream(self, loaded: str) -> Iterator[dict[str, Any]]:
         """Yield the pieces of a continuation with their probabilities and the likeliest alternatives."""

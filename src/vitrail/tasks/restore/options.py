@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from vitrail.errors import VitrailError
 from vitrail.tasks import options
 from vitrail.tasks.options import Options, Range, check_choices, check_ranges
 
@@ -63,6 +64,8 @@ class PredictOptions(options.PredictionOptions):
         """Check the values."""
         check_ranges(self, (Range("memory", 0, open_low=True),))
         check_choices(self, {"tiling": TILINGS, "metadata": METADATA})
+        if set(self.suffix) & set("/\\\0"):
+            raise VitrailError(f"suffix is {self.suffix!r}; it is part of a file name, and has no slash. Folder: --out")
         super().check()
 
 

@@ -16,7 +16,7 @@ from vitrail.tasks.restore.options import PredictOptions
 from vitrail.tasks.restore.result import Restored
 from vitrail.tasks.restore.runner import choose_runner
 from vitrail.tasks.restore.tiled_model import TiledModel
-from vitrail.tasks.results import Notify
+from vitrail.tasks.results import Notify, file_stem
 from vitrail.tasks.table import Table
 
 RESTORED = 2**24
@@ -43,6 +43,7 @@ class RestorePredictor:
     """
 
     csv_columns = ("width", "height", "tiles", "seam_rms", "seconds")
+    saved_name = staticmethod(file_stem)
     gate = None
     sequential = True
 

@@ -12,6 +12,7 @@ from vitrail.data.image_io import open_image
 from vitrail.data.png_file import png_bytes
 from vitrail.data.stored_image import StoredImage
 from vitrail.errors import DataError
+from vitrail.tasks.results import file_stem
 
 _ORIENTATION = 0x0112
 
@@ -103,7 +104,7 @@ class Restored:
 
     def file_name(self) -> str:
         """Return the name of its file: that of the source with the suffix, as PNG."""
-        return f"{Path(self.path).stem}{self.suffix}.png"
+        return f"{file_stem(self.path)}{self.suffix}.png"
 
     def save(self, folder: Path) -> list[Path]:
         """Write the image as PNG, which holds 16 bits, alpha, profile and metadata; an old file is replaced at once.

@@ -13,7 +13,7 @@ from vitrail.fused.auto_optimize import InferenceRunner
 from vitrail.parts.model import Model
 from vitrail.tasks.image_sources import SourceImage
 from vitrail.tasks.inference import inference_mode_for
-from vitrail.tasks.results import Notify
+from vitrail.tasks.results import Notify, file_stem
 from vitrail.tasks.segment.loading import WholeImages, mode_of, normalise, to_pixels
 from vitrail.tasks.segment.options import PredictOptions
 from vitrail.tasks.segment.result import Segmentation
@@ -40,6 +40,7 @@ class SegmentPredictor:
     """
 
     csv_columns = ("height", "width", "classes")
+    saved_name = staticmethod(file_stem)
 
     def __init__(self, model: Model, options: PredictOptions, count: int | None, notify: Notify = lambda choice: None):
         self.model, self.options = model, options

@@ -12,6 +12,7 @@ from vitrail.data.image_io import open_image
 from vitrail.data.mask_io import mask_image, palette
 from vitrail.errors import DataError
 from vitrail.tasks.data_url import to_jpeg, to_png
+from vitrail.tasks.results import file_stem
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Segmentation:
         if self.error is not None:
             return []
         folder.mkdir(parents=True, exist_ok=True)
-        stem = Path(self.path).stem
+        stem = file_stem(self.path)
         mask, drawn = folder / f"{stem}_mask.png", folder / f"{stem}_overlay.jpg"
         write_file(mask, to_png(mask_image(self.mask)))
         write_file(drawn, to_jpeg(self.draw(), quality=90))

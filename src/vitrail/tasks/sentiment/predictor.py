@@ -79,6 +79,7 @@ class TextClassPredictor:
                 text=clean(text)[0],
                 truncated=encoded.truncated[row],
                 replaced=encoded.replaced[row],
+                unknown=encoded.unknown[row],
                 words=self._explain(text),
             )
             for row, ((item, text), best) in enumerate(zip(batch, ranked, strict=True))

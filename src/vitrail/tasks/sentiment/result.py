@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.tasks.classes.result import INK, PAPER, ClassProbabilities, draw_class
 from vitrail.tasks.sentiment.word_effects import WordEffect, mark_words
+from vitrail.text.vocabulary import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class ClassifiedText(ClassProbabilities):
         text: the text.
         truncated: tokens that were cut off its end.
         replaced: characters that no encoding has, each read as U+FFFD.
+        unknown: tokens that stand for anything outside the vocabulary.
         words: effect of each word, if that was asked for.
 
     Example:
@@ -29,6 +31,7 @@ class ClassifiedText(ClassProbabilities):
     text: str = ""
     truncated: int = 0
     replaced: int = 0
+    unknown: int = 0
     words: tuple[WordEffect, ...] = ()
 
     def cells(self) -> tuple[str, ...]:
@@ -41,13 +44,14 @@ class ClassifiedText(ClassProbabilities):
         found = super().to_dict()
         if self.error is not None:
             return found
-        found |= {"truncated": self.truncated, "replaced": self.replaced}
+        found |= {"truncated": self.truncated, "replaced": self.replaced, "unknown": self.unknown}
         return found | ({"words": [list(word) for word in self.words]} if self.words else {})
 
     def notes(self) -> str:
         """Return how the text was changed, or nothing."""
         notes = [f"{self.truncated} tokens cut off"] if self.truncated else []
         notes += [f"{self.replaced} characters are not Unicode"] if self.replaced else []
+        notes += [f"{self.unknown} {UNKNOWN}"] if self.unknown else []
         return "; ".join(notes)
 
     def draw(self, k: int = 3, width: int = 480) -> Image.Image:
