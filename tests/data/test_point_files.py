@@ -51,6 +51,7 @@ def off(head: str = "OFF\n4 2 0\n") -> bytes:
 FILES = {
     "off": off(),
     "off of ModelNet40": off("OFF4 2 0\n"),
+    "off after comments": off("# made by a scanner\n\n#\nOFF\n# counts\n4 2 0\n"),
     "off with colours": b"COFF\n4 2 0\n0 0 0 255 0 0\n1 0 0 1 1 1\n1 1 0 1 1 1\n0 1 0.5 1 1 1\n3 0 1 2 9 9\n3 0 2 3\n",
     "off with a quad": b"OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0.5\n4 0 1 2 3\n",
     **{f"ply {order}": ply(order) for order in ("ascii", "binary_little_endian", "binary_big_endian")},

@@ -30,6 +30,7 @@ def test_text_and_page(tmp_path, capsys):
         (["no_such_model"], "no_such_model"),
         ([SMALL_VIT[0], "missing.png"], "missing.png"),
         (["pointnet"], "the task points, which is not traced"),
+        (["pixel_gpt_xxs"], "the task complete, which is not traced"),
     ],
 )
 def test_mistakes(words, message, capsys, tmp_path, monkeypatch):

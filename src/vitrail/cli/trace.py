@@ -97,12 +97,13 @@ class Trace:
         from vitrail.trace.text_trace import is_text_model, trace_text
 
         command = join(["vitrail", *sys.argv[1:]])
-        if is_text_model(model):
-            return trace_text(model, "A dog runs in the snow." if self.input is None else self.input, command)
-        if find_task(model.task).reads == "points":
+        reads = find_task(model.task).reads
+        if reads == "points" or (is_text_model(model) and reads != "text"):
             raise VitrailError(
                 f"{self.model} is of the task {model.task}, which is not traced: give a model of images or texts."
             )
+        if is_text_model(model):
+            return trace_text(model, "A dog runs in the snow." if self.input is None else self.input, command)
         if self.input is None:
             return trace_image(model, example_image(), command=command)
         channels = getattr(getattr(model, "config", None), "in_channels", 3)

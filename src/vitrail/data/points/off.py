@@ -17,8 +17,7 @@ def read_off(content: bytes) -> Cloud:
         >>> read_off(b"OFF\\n3 1 0\\n0 0 0\\n1 0 0\\n0 1 0\\n3 0 1 2\\n").points.shape
         (3, 3)
     """
-    text = content.decode("ascii", "replace")
-    text = text.lstrip()
+    text = without_comments(content).decode("ascii", "replace")
     text = text[text.index("OFF") + 3 :]
     lines = [line for raw in text.splitlines() if (line := raw.partition("#")[0].strip())]
     if text.split(maxsplit=1)[:1] == ["BINARY"]:
@@ -36,6 +35,19 @@ def read_off(content: bytes) -> Cloud:
     if len(rest) == 4 * faces and (not faces or bool((rest[::4] == 3).all())):
         return Cloud(numbers[3:start].reshape(-1, 3), rest.reshape(-1, 4)[:, 1:].astype(np.int64))
     return _by_lines(lines, vertices, faces)
+
+
+def without_comments(content: bytes) -> bytes:
+    """Return a text without the blank lines and comments (`#`) before its first line.
+
+    Example:
+        >>> without_comments(b"# made by a scanner\\n\\nOFF 3 1 0")
+        b'OFF 3 1 0'
+    """
+    content = content.lstrip()
+    while content.startswith(b"#"):
+        content = content.partition(b"\n")[2].lstrip()
+    return content
 
 
 def _numbers(lines: list[str]) -> np.ndarray:

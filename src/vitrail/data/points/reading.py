@@ -13,7 +13,7 @@ from vitrail.data.image_io import ImageDecodeError, open_regular, printable
 from vitrail.data.points.arrays import read_npy, read_npz
 from vitrail.data.points.cloud import Cloud, Fault, PointFileError, checked
 from vitrail.data.points.las import read_las
-from vitrail.data.points.off import read_off
+from vitrail.data.points.off import read_off, without_comments
 from vitrail.data.points.ply import read_ply
 from vitrail.data.points.text_table import read_table
 
@@ -31,12 +31,13 @@ class PointFormat(NamedTuple):
     read: Callable[[bytes], Cloud]
 
 
+OFF = (b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF")
 FORMATS = (
     PointFormat((b"ply",), read_ply),
     PointFormat((b"\x93NUMPY",), read_npy),
     PointFormat((b"PK\x03\x04", b"PK\x05\x06"), read_npz),
     PointFormat((b"LASF",), read_las),
-    PointFormat((b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF"), read_off),
+    PointFormat(OFF, read_off),
 )
 
 
@@ -64,6 +65,8 @@ def read_cloud(source: str | os.PathLike[str] | bytes, name: str | None = None) 
             raise Fault("the file is empty", "empty")
         start = content[:1024].lstrip()
         found = [each.read for each in FORMATS if start.startswith(each.starts)]
+        if not found and without_comments(content[:65536]).startswith(OFF):
+            found = [read_off]
         return checked((found[0] if found else read_table)(content))
     except Fault as fault:
         raise PointFileError(name, fault.reason, fault.kind) from None
