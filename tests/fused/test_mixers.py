@@ -9,6 +9,7 @@ from small_models import relative, small
 from torch import nn
 
 import vitrail
+from closeness import with_threads
 from vitrail.errors import VitrailError
 from vitrail.fused.activated_mlp import FusedActivatedMLP
 from vitrail.fused.blocks import fuse_block
@@ -107,6 +108,17 @@ def test_one_group_and_many_groups_agree(kind: str, dtype: torch.dtype) -> None:
             assert torch.equal(fast(x[:batch], grid), want[:batch])
     finally:
         torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("name", ["pvt v2", "caformer", "convit"])
+def test_an_image_for_two_threads_is_computed_layer_by_layer(name: str) -> None:
+    """Branches in one call share images between threads; one image would leave a thread idle."""
+    model, images = small(name), torch.randn(1, 3, 70, 90)
+    fast: Any = vitrail.optimize(model, precision="fp32")
+    with torch.inference_mode():
+        want = model(images)
+        apart = with_threads(lambda: (shared_evenly(1), fast(images)), 2)
+        assert not apart[0] and relative(apart[1], want) < 1e-5 and relative(fast(images), want) < 1e-5
 
 
 @pytest.mark.parametrize("name", CONVERSIONS)

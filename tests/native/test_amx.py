@@ -60,7 +60,7 @@ def run_with(unit: Path, *tests: str, refuse: bool = False) -> tuple[int, str]:
         ("native/test_gemm_attention.py", "native/test_int8_gemm.py"),
         ("native/test_fused_train.py",),
         ("kernels/test_window_cpp.py", "native/test_token_mlp_compiled.py"),
-        ("native/test_convolution_compiled.py", "native/test_bottleneck.py"),
+        ("native/test_convolution_compiled.py", "native/test_bottleneck.py", "native/test_depthwise_compiled.py"),
         ("fused/test_fused_head_mixing.py", "native/test_cross_covariance.py", "native/test_retention_compiled.py"),
     ],
     ids=["gemm", "fused_train", "attention", "convolutions", "head mixing"],

@@ -9,8 +9,9 @@ from torch.nn.functional import gelu
 
 from vitrail.grid import Grid
 from vitrail.native.build import refusal
-from vitrail.native.depthwise import depthwise, pack_depthwise
+from vitrail.native.depthwise import depthwise, depthwise_branch, pack_depthwise
 from vitrail.native.dtypes import RESIDUAL
+from vitrail.native.gemm import pack_linear
 from vitrail.native.layer_norm import layer_norm, rms_norm
 from vitrail.native.norms import LaneNorm, lanes
 
@@ -81,6 +82,34 @@ def test_zeros_around_the_map_are_not_activated() -> None:
     star = 0.8 * x.relu().square() - 0.4
     packed = pack_depthwise(conv, "squared relu", 0.8, -0.4)
     assert off(depthwise(x, Grid(3, 4), packed), expected(star, Grid(3, 4), conv)) < CLOSE[torch.float32]
+
+
+BRANCHES = [
+    (1, 1, 36, 3), (5, 9, 64, 5), (7, 14, 130, 3), (30, 40, 1024, 3), (17, 40, 1000, 7), (3, 200, 1200, 9)
+]  # fmt: skip
+"""Maps and hidden channels; those of 1,000 and more exceed a cache, so that they are computed in strips of rows."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("h", "w", "hidden", "size"), BRANCHES)
+def test_a_branch_in_strips_is_the_formula_on_the_whole_map(
+    h: int, w: int, hidden: int, size: int, dtype: torch.dtype
+) -> None:
+    """Images do not mix: one of NaN leaves the others as they are."""
+    skip_without(dtype)
+    grid, conv, channels = Grid(h, w), convolution(hidden, size), 8
+    x = torch.randn(2, h * w, channels).to(RESIDUAL[dtype])
+    first, last = torch.randn(hidden, channels) / 3, torch.randn(channels, hidden) / hidden**0.5
+    bias, end = torch.randn(hidden), torch.randn(channels)
+    normed = nn.functional.layer_norm(x.double(), (channels,), eps=1e-6)
+    for before, act in (("none", True), ("relu", False)):
+        made = normed @ first.double().T + bias.double()
+        mixed = expected(made.relu() if before == "relu" else made, grid, conv)
+        want = x.double() + (gelu(mixed) if act else mixed) @ last.double().T + end.double()
+        packed = pack_linear(first, bias, dtype), pack_depthwise(conv, before), pack_linear(last, end, dtype)
+        with_nan = torch.cat([x, torch.full_like(x[:1], float("nan"))])
+        got = depthwise_branch(with_nan, grid, *packed, 1e-6, act)
+        assert off(got[:2], want) < 3 * CLOSE[dtype] and got[2].isnan().all(), before
 
 
 @pytest.mark.parametrize("threads", [1, 3])

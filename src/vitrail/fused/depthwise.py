@@ -7,8 +7,9 @@ from vitrail.fused.folding import NormAffine, scaled
 from vitrail.fused.mlp import MLP_SEATS
 from vitrail.fused.unsupported import NotConverted, Seats, check_parts, has_hooks
 from vitrail.grid import Grid
-from vitrail.native.depthwise import MOST, Before, depthwise, pack_depthwise
+from vitrail.native.depthwise import MOST, Before, depthwise, depthwise_branch, pack_depthwise
 from vitrail.native.gemm import ADD, GELU, linear, mlp, pack_linear
+from vitrail.native.threads import shared_evenly
 from vitrail.parts.activations import StarReLU
 from vitrail.parts.blocks import ConvNeXtBlock
 from vitrail.parts.channel_mixers import MLP
@@ -43,7 +44,7 @@ CONVNEXT_SEATS: Seats = {
 
 
 class FusedDepthwiseBranch(nn.Module):
-    """`x + scale(W_2 act(DWConv(before(W_1 norm(x)))))` in three calls.
+    """`x + scale(W_2 act(DWConv(before(W_1 norm(x)))))` in one call, or in three if there are few images.
 
     Args:
         norm: before the first layer.
@@ -79,6 +80,8 @@ class FusedDepthwiseBranch(nn.Module):
 
     def forward(self, x: Tokens, grid: Grid) -> Tensor:
         """Add the branch; the grid must have no prefix."""
+        if shared_evenly(x.shape[0]):
+            return depthwise_branch(x, grid, self.first, self.conv, self.last, self.eps, self.gelu)
         hidden = linear(x, self.first, norm_eps=self.eps, dtype=self.dtype)
         return linear(depthwise(hidden, grid, self.conv, self.gelu), self.last, ADD, add=x)
 

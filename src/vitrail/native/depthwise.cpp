@@ -6,8 +6,7 @@
 //     ring of rows         | 0 0 | cell 0 | cell 1 | ... | 0 0 |   BLOCK vectors a cell
 //     sums in registers          [ TILE cells of an output row, one vector of channels ]
 
-#include "arguments.h"
-#include "layers.h"
+#include "gemm_layer.h"
 
 constexpr int BLOCK_VECTORS = 2;
 constexpr int TILE_CELLS = 8;
@@ -26,6 +25,15 @@ struct Depthwise {
     int reach() const { return size / 2; }
     int cells() const { return round_up(width, TILE_CELLS) + 2 * reach(); }
     int blocks() const { return (channels + BLOCK_VECTORS * LANES - 1) / (BLOCK_VECTORS * LANES); }
+};
+
+// Rows of a map, of which those from `first` on are in memory.
+template <class Item>
+struct MapRows {
+    Item* at;
+    int first;
+    size_t line;  // numbers of a row
+    Item* of(int row) const { return at + (row - first) * line; }
 };
 
 // One row of a block of channels in fp32, activated.
@@ -68,11 +76,11 @@ static IN_REGISTERS void tile_of(const float* const* rows, size_t at, const floa
 
 // Output rows `top` up to `bottom` of a block of channels.
 template <class N, class X, class To, int SIZE>
-static void convolve_rows(const Depthwise& conv, const typename X::Item* x, int block, int top, int bottom,
-                          bool activate, const typename To::Item* add, typename To::Item* y) {
+static void convolve_rows(const Depthwise& conv, MapRows<const typename X::Item> x, int block, int top, int bottom,
+                          bool activate, const typename To::Item* add, MapRows<typename To::Item> y) {
     const int wide = BLOCK_VECTORS * LANES, first = block * wide, reach = conv.reach(), size = conv.size;
     const int vectors = std::min(BLOCK_VECTORS, (conv.channels - first + LANES - 1) / LANES);
-    const size_t length = (size_t)conv.cells() * wide, line = (size_t)conv.width * conv.channels;
+    const size_t length = (size_t)conv.cells() * wide;
     float* ring = scratch<float>(0, (size + 1) * length);
     for (float* row = ring; row < ring + (size + 1) * length; row += length) {
         const size_t left = (size_t)reach * wide, right = left + (size_t)conv.width * wide;
@@ -86,7 +94,7 @@ static void convolve_rows(const Depthwise& conv, const typename X::Item* x, int 
     };
     auto fetch = [&](int i) {
         if (i >= 0 && i < conv.height)
-            widen_row<X>(conv, x + i * line, first, vectors, ring + i % size * length + (size_t)reach * wide);
+            widen_row<X>(conv, x.of(i), first, vectors, ring + i % size * length + (size_t)reach * wide);
     };
     for (int i = top - reach; i < top + reach; i++) fetch(i);
     for (int row = top; row < bottom; row++) {
@@ -94,8 +102,8 @@ static void convolve_rows(const Depthwise& conv, const typename X::Item* x, int 
         for (int i = 0; i < size; i++) rows[i] = row_of(row + i - reach);
         for (int cell = 0; cell < conv.width; cell += TILE_CELLS) {
             const int some = std::min(TILE_CELLS, conv.width - cell);
-            const size_t start = row * line + (size_t)cell * conv.channels + first;
-            typename To::Item* to = y + start;
+            const size_t start = (size_t)cell * conv.channels + first;
+            typename To::Item* to = y.of(row) + start;
             for (int v = 0; v < vectors; v++) {
                 const int c = first + v * LANES, left = conv.channels - c;
                 Vec sums[TILE_CELLS];
@@ -107,7 +115,7 @@ static void convolve_rows(const Depthwise& conv, const typename X::Item* x, int 
                     const size_t at = (size_t)t * conv.channels + v * LANES;
                     Vec z = activate ? N::gelu(sums[t]) : sums[t];
                     if (conv.scale_after != nullptr) z = z * load(conv.scale_after + c) + load(conv.shift_after + c);
-                    if (add != nullptr) z += load_partial<To>(add + start + at, left);
+                    if (add != nullptr) z += load_partial<To>(add + row * y.line + start + at, left);
                     store_partial<To>(to + at, z, left);
                 }
             }
@@ -120,16 +128,17 @@ static void convolve_rows(const Depthwise& conv, const typename X::Item* x, int 
 template <class N, class X, class To, int SIZE>
 static void depthwise(const Depthwise& conv, const typename X::Item* x, int batch, bool activate,
                       const typename To::Item* add, typename To::Item* y, int threads) {
-    const long size = (long)conv.height * conv.width * conv.channels, items = (long)batch * conv.blocks();
+    const size_t line = (size_t)conv.width * conv.channels;
+    const long size = conv.height * line, items = (long)batch * conv.blocks();
     const int most = std::max(1, conv.height / (2 * conv.size));
     const int bands = (int)std::min<long>(most, std::max(1L, (3L * threads + items - 1) / items));
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (long item = 0; item < items * bands; item++) {
         const long image = item / bands / conv.blocks();
         const int block = (int)(item / bands % conv.blocks()), band = (int)(item % bands);
-        convolve_rows<N, X, To, SIZE>(conv, x + image * size, block, conv.height * band / bands,
-                                      conv.height * (band + 1) / bands, activate,
-                                      add == nullptr ? nullptr : add + image * size, y + image * size);
+        convolve_rows<N, X, To, SIZE>(conv, {x + image * size, 0, line}, block, conv.height * band / bands,
+                                      conv.height * (band + 1) / bands, activate, moved(add, image * size),
+                                      {y + image * size, 0, line});
     }
 }
 
@@ -150,10 +159,14 @@ struct DepthwiseArgs {
     int threads;
 };
 
+static Depthwise depthwise_of(const DepthwiseArgs& a) {
+    return {a.height, a.width, a.channels, a.size,        a.taps,       a.bias,
+            a.before, a.scale, a.shift,    a.scale_after, a.shift_after};
+}
+
 template <class N, class X, class To>
 static void depthwise(const DepthwiseArgs& a) {
-    const Depthwise conv = {a.height, a.width, a.channels, a.size,        a.taps,       a.bias,
-                            a.before, a.scale, a.shift,    a.scale_after, a.shift_after};
+    const Depthwise conv = depthwise_of(a);
     const auto* x = (const typename X::Item*)a.x;
     const auto* add = (const typename To::Item*)a.add;
     auto* y = (typename To::Item*)a.y;
@@ -164,16 +177,84 @@ static void depthwise(const DepthwiseArgs& a) {
     }
 }
 
+// y = x + act(depthwise(before(norm(x) W1 + b1))) * scale W2 + b2 of one image, in strips of rows, so that the hidden
+// map stays in the cache. A strip needs `reach` rows above and below it; those of the strip before are moved, not
+// computed again:
+//
+//     strip 0      | made .......... made | made made |
+//     strip 1                     | moved | moved made | made ...... made made |
+template <class N, int SIZE, class X = typename N::Residual>
+static void branch_of_image(const Depthwise& conv, const LinearWeights<N>& one, const LinearWeights<N>& two, float eps,
+                            bool activate, int strip, const typename X::Item* x, typename X::Item* y) {
+    typedef typename N::Item Item;
+    const size_t line = (size_t)conv.width * conv.channels;
+    const int reach = conv.reach(), height = conv.height;
+    const MapRows<const typename X::Item> inputs = {x, 0, (size_t)conv.width * one.inputs};
+    const MapRows<typename X::Item> outputs = {y, 0, (size_t)conv.width * two.outputs};
+    MapRows<Item> hidden = {scratch<Item>(6, (size_t)(strip + 2 * reach) * line), 0, line};
+    int made = 0;  // rows of the hidden map
+    for (int top = 0; top < height; top += strip) {
+        const int bottom = std::min(top + strip, height), last = std::min(height, bottom + reach);
+        const int first = std::max(0, top - reach);
+        std::memmove(hidden.at, hidden.of(first), (made - first) * line * sizeof(Item));
+        hidden.first = first;
+        if (last > made)
+            layer<X, N>(PLAIN, one, inputs.of(made), (last - made) * conv.width, eps, nullptr, hidden.of(made));
+        made = last;
+        const MapRows<Item> mixed = {scratch<Item>(7, (size_t)strip * line), top, line};
+        for (int block = 0; block < conv.blocks(); block++)
+            convolve_rows<N, N, N, SIZE>(conv, {hidden.at, first, line}, block, top, bottom, activate, nullptr, mixed);
+        layer<N, X>(ADD, two, mixed.at, (bottom - top) * conv.width, NO_NORM, inputs.of(top), outputs.of(top));
+    }
+}
+
+// Arguments of `depthwise_branch`: the convolution is that of the hidden map.
+struct DepthwiseBranchArgs {
+    DepthwiseArgs conv;  // x (batch, height, width, inputs of `first`), `add` null, y as x
+    WeightsArgs first, second;
+    float eps;  // of the norm
+};
+
+template <class N, int SIZE>
+static void depthwise_branch(const DepthwiseBranchArgs& a, const Depthwise& conv) {
+    typedef typename N::Residual X;
+    const auto one = LinearWeights<N>::of(a.first), two = LinearWeights<N>::of(a.second);
+    const size_t bytes = (size_t)conv.width * conv.channels * sizeof(typename N::Item);
+    const int fitting = std::max<int>(1, l2_bytes() / (2 * bytes)), strips = (conv.height + fitting - 1) / fitting;
+    const long size = (long)conv.height * conv.width * one.inputs;
+#pragma omp parallel for schedule(dynamic) num_threads(a.conv.threads)
+    for (int image = 0; image < a.conv.batch; image++)
+        branch_of_image<N, SIZE>(conv, one, two, a.eps, a.conv.activate, (conv.height + strips - 1) / strips,
+                                 (const typename X::Item*)a.conv.x + image * size,
+                                 (typename X::Item*)a.conv.y + image * size);
+}
+
+template <class N>
+static void depthwise_branch(const DepthwiseBranchArgs& a) {
+    const Depthwise conv = depthwise_of(a.conv);
+    switch (conv.size) {
+        case 3: return depthwise_branch<N, 3>(a, conv);
+        case 7: return depthwise_branch<N, 7>(a, conv);
+        default: return depthwise_branch<N, 0>(a, conv);
+    }
+}
+
 extern "C" {
 SIZE_OF(DepthwiseArgs)
+SIZE_OF(DepthwiseBranchArgs)
 
 #define FOR(name, N, X, To) \
     void vitrail_depthwise_##name(const DepthwiseArgs& a) { depthwise<N, X, To>(a); }
 
+#define BRANCH(name, N) \
+    void vitrail_depthwise_branch_##name(const DepthwiseBranchArgs& a) { depthwise_branch<N>(a); }
+
 FOR(float32, Float32, Float32, Float32)
+BRANCH(float32, Float32)
 #if defined(__AVX512BF16__)
 FOR(bfloat16, BFloat16, BFloat16, BFloat16)
 FOR(bfloat16_float16, BFloat16, BFloat16, Float16)
 FOR(float16, BFloat16, Float16, Float16)
+BRANCH(bfloat16, BFloat16)
 #endif
 }

@@ -4,7 +4,7 @@ Inference on a CPU, in fp32, bf16 or the residual dtype, with fp32 filters and a
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from vitrail.grid import Grid
 from vitrail.native.allocator import empty
 from vitrail.native.build import library
-from vitrail.native.ffi import at, call
+from vitrail.native.ffi import at, call, nested
+from vitrail.native.gemm import PackedLinear
 from vitrail.native.norms import lanes
 
 Before = Literal["none", "relu", "squared relu"]
@@ -82,27 +83,58 @@ def depthwise(x: Tensor, grid: Grid, packed: PackedDepthwise, gelu: bool = False
     assert x.shape[1:] == (grid.h * grid.w, packed.channels) and packed.size <= MOST, (x.shape, grid, packed.size)
     assert add is None or add.shape == x.shape, (x.shape, add.shape)
     y = empty(*x.shape, dtype=x.dtype if add is None else add.dtype)
-    if not y.numel():
-        return y
-    scale_after, shift_after = packed.after or (None, None)
-    call(
-        *("depthwise", "depthwise", x.dtype, y.dtype),
-        x=at(x),
-        batch=x.shape[0],
-        height=grid.h,
-        width=grid.w,
-        channels=packed.channels,
-        size=packed.size,
-        taps=at(packed.taps),
-        bias=at(packed.bias),
-        before=_BEFORE[packed.before],
-        scale=packed.scale,
-        shift=packed.shift,
-        activate=gelu,
-        scale_after=at(scale_after),
-        shift_after=at(shift_after),
-        add=at(add),
-        y=at(y),
-        threads=torch.get_num_threads(),
-    )
+    if y.numel():
+        call("depthwise", "depthwise", x.dtype, y.dtype, **_fields(x, grid, packed, gelu, add, y))
     return y
+
+
+def depthwise_branch(
+    x: Tensor, grid: Grid, first: PackedLinear, packed: PackedDepthwise, last: PackedLinear, norm_eps: float, gelu: bool
+) -> Tensor:
+    """Return `x + W_2 act(conv(before(W_1 norm(x))))`; strips of the hidden map stay in the cache.
+
+    Args:
+        x: cells `(B, h w, C)`, in the residual dtype.
+        grid: their grid, without prefix.
+        first: the layer before the convolution.
+        packed: the filters.
+        last: the layer after it.
+        norm_eps: epsilon of the norm without scale and shift.
+        gelu: whether the result of the convolution is activated by GELU.
+    """
+    x = x.contiguous()
+    assert x.shape[1:] == (grid.h * grid.w, first.inputs) and packed.size <= MOST, (x.shape, grid, packed.size)
+    assert first.outputs == packed.channels == last.inputs and last.outputs == first.inputs, (first, last)
+    assert first.takes(x, norm_eps) and first.dtype == last.dtype, (x.dtype, first.dtype, last.dtype)
+    y = empty(*x.shape, dtype=x.dtype)
+    if y.numel():
+        conv = nested("DepthwiseArgs", **_fields(x, grid, packed, gelu, None, y))
+        layers = {"first": first.args, "second": last.args, "eps": norm_eps}
+        call("depthwise", "depthwise_branch", first.dtype, conv=conv, **layers)
+    return y
+
+
+def _fields(
+    x: Tensor, grid: Grid, packed: PackedDepthwise, gelu: bool, add: Tensor | None, y: Tensor
+) -> dict[str, Any]:
+    """Return the fields of `DepthwiseArgs`."""
+    scale_after, shift_after = packed.after or (None, None)
+    return {
+        "x": at(x),
+        "batch": x.shape[0],
+        "height": grid.h,
+        "width": grid.w,
+        "channels": packed.channels,
+        "size": packed.size,
+        "taps": at(packed.taps),
+        "bias": at(packed.bias),
+        "before": _BEFORE[packed.before],
+        "scale": packed.scale,
+        "shift": packed.shift,
+        "activate": gelu,
+        "scale_after": at(scale_after),
+        "shift_after": at(shift_after),
+        "add": at(add),
+        "y": at(y),
+        "threads": torch.get_num_threads(),
+    }
