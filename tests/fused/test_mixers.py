@@ -15,6 +15,7 @@ from vitrail.fused.activated_mlp import FusedActivatedMLP
 from vitrail.fused.blocks import fuse_block
 from vitrail.fused.convolution import FusedConvMerging, FusedPreNormConvMerging, FusedTokenizer
 from vitrail.fused.depthwise import FusedConvNeXtBlock, FusedDepthwiseBranch, FusedPEG
+from vitrail.fused.experts import FusedMixtureOfExperts
 from vitrail.fused.neighborhood import FusedNeighborhood, fuse_neighborhood
 from vitrail.fused.pooling import FusedImageMLP, FusedPooling, fuse_channel_mlp, fuse_pooling
 from vitrail.fused.res_scale import FusedResScaleBlock
@@ -51,6 +52,7 @@ CONVERSIONS = {
     "cpvt": (FusedPEG,),
     "convnext": (FusedConvNeXtBlock, FusedPreNormConvMerging),
     "convnextv2": (FusedConvNeXtBlock,),
+    "vmoe": (FusedMixtureOfExperts, FusedActivatedMLP),
     "caformer": (FusedDepthwiseBranch, FusedActivatedMLP, FusedResScaleBlock),
 }
 BFLOAT16 = refusal(torch.bfloat16)
@@ -183,4 +185,4 @@ def test_unsupported_mixers_are_reported() -> None:
     mlp.act = tokens.mlp.act = nn.ReLU()  # pyright: ignore[reportAttributeAccessIssue]
     assert unsupported_reason(mlp, "cpu") == unsupported_reason(tokens, "cpu") == "its act is ReLU"
     mlp.act = nn.GELU(approximate="tanh")
-    assert "not the exact GELU" in str(unsupported_reason(mlp, "train"))
+    assert "not the exact GELU" in str(unsupported_reason(mlp, "train")) and unsupported_reason(mlp, "cpu") is None

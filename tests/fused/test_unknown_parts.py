@@ -38,6 +38,7 @@ NAMES = [
         "igpt",
         "perceiver conv",
         "perceiver original",
+        "vmoe",
         "retnet",
     ),
 ]
@@ -46,6 +47,8 @@ NAMES = [
 def scaled(y: Any) -> Any:
     if isinstance(y, Tensor):
         return y * 1.5 if y.is_floating_point() else y
+    if hasattr(y, "_fields"):  # a NamedTuple, such as a routing
+        return type(y)(scaled(y[0]), *y[1:])
     return (scaled(y[0]), *y[1:]) if isinstance(y, tuple) else y
 
 

@@ -15,7 +15,7 @@ UNTYPED = {
     "edits": 1,
     "explain": 1,
     "export": 4,
-    "fused": 16,
+    "fused": 15,
     "inference": 4,
     "kernels": 2,
     "models": 4,

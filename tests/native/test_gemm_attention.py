@@ -21,7 +21,18 @@ from vitrail.native.attention import (
 )
 from vitrail.native.build import refusal
 from vitrail.native.dtypes import RESIDUAL
-from vitrail.native.gemm import ADD, GELU, PLAIN, QUICK_GELU, SILU_GATE, SQUARED_RELU, linear, mlp, pack_linear
+from vitrail.native.gemm import (
+    ADD,
+    GELU,
+    PLAIN,
+    QUICK_GELU,
+    SILU_GATE,
+    SQUARED_RELU,
+    TANH_GELU,
+    linear,
+    mlp,
+    pack_linear,
+)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -81,6 +92,7 @@ def test_mlp_equals_two_linear_layers(rows: int, dtype: torch.dtype) -> None:
     assert torch.equal(mlp(x, *packed, add=x), mlp(x, *packed, add=x.clone())) and torch.equal(x, before)
     inputs = product(x, first, b1)
     acts = {SQUARED_RELU: inputs.relu().square(), QUICK_GELU: inputs * torch.sigmoid(1.702 * inputs)}
+    acts[TANH_GELU] = gelu(inputs, approximate="tanh")
     for activation, hidden in acts.items():
         want = product(hidden, second, b2)
         assert off(mlp(x, *packed, activation=activation), want) < 3 * CLOSE[dtype]

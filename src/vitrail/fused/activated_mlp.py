@@ -9,13 +9,25 @@ from vitrail.fused.mlp import check_mlp
 from vitrail.fused.norms import norm_before
 from vitrail.fused.unsupported import NotConverted, Seats
 from vitrail.grid import Grid
-from vitrail.native.gemm import QUICK_GELU, SQUARED_RELU, mlp, pack_linear
+from vitrail.native.gemm import GELU, QUICK_GELU, SQUARED_RELU, TANH_GELU, mlp, pack_linear
 from vitrail.parts.activations import QuickGELU, StarReLU
 from vitrail.parts.channel_mixers import MLP
 from vitrail.shapes import Tokens
 
 ACTIVATIONS: Seats = {"act": (StarReLU, QuickGELU)}
 """Activations besides GELU."""
+
+
+def activation_of(act: nn.Module) -> int:
+    """Return the epilogue of an activation: GELU, exact or with tanh, or one of `ACTIVATIONS`.
+
+    Example:
+        >>> activation_of(nn.GELU("tanh")) == TANH_GELU
+        True
+    """
+    if isinstance(act, nn.GELU):
+        return TANH_GELU if act.approximate == "tanh" else GELU
+    return SQUARED_RELU if isinstance(act, StarReLU) else QUICK_GELU
 
 
 class FusedActivatedMLP(nn.Module):
@@ -30,7 +42,7 @@ class FusedActivatedMLP(nn.Module):
         super().__init__()
         affine = NormAffine.of(norm, mixer.fc1.in_features)
         self.norm = norm_before(norm, affine)
-        self.eps, self.activation = affine.eps, SQUARED_RELU if isinstance(mixer.act, StarReLU) else QUICK_GELU
+        self.eps, self.activation = affine.eps, activation_of(mixer.act)
         self.first = pack_linear(*affine.folded(mixer.fc1), dtype)
         weight, bias = scaled(mixer.fc2, scale)
         if isinstance(mixer.act, StarReLU):
@@ -44,7 +56,7 @@ class FusedActivatedMLP(nn.Module):
 
 
 def fuse_activated_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch.dtype) -> FusedActivatedMLP:
-    """Return the fused branch of an MLP with one of `ACTIVATIONS`.
+    """Return the fused branch of an MLP with GELU by tanh, or one of `ACTIVATIONS`.
 
     Raises:
         NotConverted: its layers are products, an odd number of channels in bf16, or an unknown scale.

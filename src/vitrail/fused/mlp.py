@@ -83,4 +83,9 @@ def mlp_unsupported_reason(mixer: MLP) -> str | None:
     """Return why fused code does not compute an MLP with known parts, or None."""
     if isinstance(mixer.act, nn.GELU) and mixer.act.approximate != "none":
         return f"its act is GELU with approximate={mixer.act.approximate!r}, not the exact GELU"
+    return layers_unsupported_reason(mixer)
+
+
+def layers_unsupported_reason(mixer: MLP) -> str | None:
+    """Return why the layers of an MLP do not fit together, or None."""
     return None if mixer.fc2.in_features == mixer.fc1.out_features else "its layers do not fit together"

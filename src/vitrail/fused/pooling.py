@@ -5,13 +5,13 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from vitrail.fused.activated_mlp import ACTIVATIONS, fuse_activated_mlp
+from vitrail.fused.activated_mlp import activation_of, fuse_activated_mlp
 from vitrail.fused.folding import scaled
 from vitrail.fused.low_rank import has_products
 from vitrail.fused.mlp import check_mlp, fuse_mlp
 from vitrail.fused.unsupported import NotConverted, require_libraries
 from vitrail.grid import Grid
-from vitrail.native.gemm import pack_linear
+from vitrail.native.gemm import GELU, pack_linear
 from vitrail.native.norms import lanes
 from vitrail.native.pooling import image_mlp, pool
 from vitrail.parts.channel_mixers import MLP
@@ -73,7 +73,7 @@ def fuse_channel_mlp(norm: nn.Module, mixer: MLP, scale: nn.Module, dtype: torch
     Raises:
         NotConverted: an odd number of channels in bf16, or an unknown scale.
     """
-    if type(mixer.act) in ACTIVATIONS["act"]:
+    if activation_of(mixer.act) != GELU:
         return fuse_activated_mlp(norm, mixer, scale, dtype)
     if not _is_image_norm(norm):
         return fuse_mlp(norm, mixer, scale, dtype)

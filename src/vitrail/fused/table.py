@@ -22,6 +22,7 @@ from vitrail.fused.depthwise import (
     fuse_depthwise_mlp,
     fuse_separable_convolution,
 )
+from vitrail.fused.experts import EXPERT_PARAMETERS, EXPERT_SEATS, fuse_experts
 from vitrail.fused.gated_mlp import (
     GATED_MLP_SEATS,
     NORMED_GATED_MLP_SEATS,
@@ -31,7 +32,7 @@ from vitrail.fused.gated_mlp import (
 from vitrail.fused.int8 import int8_attention, int8_mlp
 from vitrail.fused.local_patches import LOCAL_PATCHES_SEATS, FusedLocalPatches
 from vitrail.fused.low_rank import with_products
-from vitrail.fused.mlp import MLP_SEATS, mlp_unsupported_reason
+from vitrail.fused.mlp import MLP_SEATS, layers_unsupported_reason, mlp_unsupported_reason
 from vitrail.fused.neighborhood import NEIGHBORHOOD_SEATS, fuse_neighborhood
 from vitrail.fused.pooling import fuse_channel_mlp, fuse_pooling
 from vitrail.fused.retention import RETENTION_SEATS, FusedRetention, retention_unsupported_reason
@@ -41,6 +42,7 @@ from vitrail.fused.train_ops import TrainOp, train_attention, train_mlp, train_n
 from vitrail.fused.unsupported import Seats, parts_unsupported_reason
 from vitrail.parts.channel_mixers import MLP, GatedMLP, NormedGatedMLP
 from vitrail.parts.depthwise_mlp import DepthwiseMLP
+from vitrail.parts.mixture_of_experts import MixtureOfExperts
 from vitrail.parts.token_mixers.class_attention import ClassAttention
 from vitrail.parts.token_mixers.cosine_window_attention import CosineWindowAttention
 from vitrail.parts.token_mixers.cross_covariance import CrossCovarianceAttention
@@ -54,6 +56,9 @@ from vitrail.parts.token_mixers.spatial_reduction_attention import SpatialReduct
 from vitrail.parts.token_mixers.token_mlp import TokenMLP
 from vitrail.parts.token_mixers.window_attention import WindowAttention
 
+Limits = Callable[[Any], str | None]
+"""Return why a mixer is not computed, or None."""
+
 
 class MixerOps(NamedTuple):
     """Fused operations of one mixer type.
@@ -62,6 +67,7 @@ class MixerOps(NamedTuple):
         seats: its children and their types that the operations compute.
         also: further types of its children that the CPU operation computes.
         limits: returns why a mixer with these children is not computed, or None.
+        cpu_limits: the same for the CPU operation, if it computes more.
         last: name of its last linear layer, which a LayerScale after it may be folded into.
         cpu: CPU inference, `(norm, mixer, scale, dtype)` to a module `(x, grid) -> x + scale(mixer(norm(x)))`; the
             scale of a residual post-norm block is its LayerNorm.
@@ -75,7 +81,8 @@ class MixerOps(NamedTuple):
 
     seats: Seats
     also: Seats | None = None
-    limits: Callable[[Any], str | None] = lambda mixer: None
+    limits: Limits = lambda mixer: None
+    cpu_limits: Limits | None = None
     last: str | None = None
     cpu: Conversion | None = None
     int8: Conversion | None = None
@@ -150,6 +157,7 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
     SeparableConvolution: MixerOps(
         SEPARABLE_SEATS, last="project", cpu=Conversion(fuse_separable_convolution, ("depthwise",))
     ),
+    MixtureOfExperts: MixerOps(EXPERT_SEATS, cpu=Conversion(fuse_experts, ("layer_norm",)), own=EXPERT_PARAMETERS),
     DepthwiseMLP: MixerOps(DEPTHWISE_MLP_SEATS, last="fc2", cpu=Conversion(fuse_depthwise_mlp, ("depthwise",))),
     GatedMLP: MixerOps(
         GATED_MLP_SEATS, limits=gated_mlp_unsupported_reason, last="fc2", cpu=Conversion(fuse_gated_mlp)
@@ -161,6 +169,7 @@ MIXERS: Mapping[type[nn.Module], MixerOps] = {
         MLP_SEATS,
         ACTIVATIONS,
         limits=mlp_unsupported_reason,
+        cpu_limits=layers_unsupported_reason,
         last="fc2",
         cpu=Conversion(fuse_channel_mlp),
         int8=Conversion(int8_mlp, ("int8",)),
@@ -192,7 +201,8 @@ def unsupported_reason(mixer: nn.Module, target: str, called: tuple[str, ...] = 
     seats = with_products(row.seats) if row.products and target == "cpu" else row.seats
     if target == "cpu":
         seats = {name: (*kinds, *(row.also or {}).get(name, ())) for name, kinds in seats.items()}
-    return parts_unsupported_reason(mixer, seats, called, row.own) or row.limits(mixer)
+    limits = row.cpu_limits if target == "cpu" and row.cpu_limits is not None else row.limits
+    return parts_unsupported_reason(mixer, seats, called, row.own) or limits(mixer)
 
 
 def conversions(target: str) -> Conversions:

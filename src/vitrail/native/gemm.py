@@ -20,8 +20,8 @@ from vitrail.native.ffi import Operand, at, call
 from vitrail.native.norms import LaneNorm, lanes
 from vitrail.native.prototypes import Arguments
 
-PLAIN, GELU, ADD, SQUARED_RELU, QUICK_GELU, SILU_GATE = 0, 1, 2, 3, 4, 5
-ACTIVATIONS = (GELU, SQUARED_RELU, QUICK_GELU)
+PLAIN, GELU, ADD, SQUARED_RELU, QUICK_GELU, SILU_GATE, TANH_GELU = 0, 1, 2, 3, 4, 5, 6
+ACTIVATIONS = (GELU, SQUARED_RELU, QUICK_GELU, TANH_GELU)
 """Epilogues within a branch: the result has the compute dtype."""
 WORD = 4  # bytes of a KPack: the weights of one output in one k-step
 

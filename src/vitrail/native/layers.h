@@ -7,7 +7,7 @@
 #include "norms.h"
 
 // Activations are within a branch, ADD is at its end. SILU_GATE, silu(a) b of two halves, is a step of an MLP.
-enum Epilogue { PLAIN = 0, GELU = 1, ADD = 2, SQUARED_RELU = 3, QUICK_GELU = 4, SILU_GATE = 5 };
+enum Epilogue { PLAIN = 0, GELU = 1, ADD = 2, SQUARED_RELU = 3, QUICK_GELU = 4, SILU_GATE = 5, TANH_GELU = 6 };
 
 // Advance a pointer; null stays null.
 template <class Item>
@@ -72,6 +72,11 @@ static inline void with_epilogue(int epilogue, typename To::Item* y, long ldy, c
         if (epilogue == SQUARED_RELU) return layer(store([](int, int, Vec x) { return max(x, Vec{}) * x; }));
         if (epilogue == QUICK_GELU)
             return layer(store([](int, int, Vec x) { return x / (1.0f + N::exponential(-1.702f * x)); }));
+        // x (1 + tanh u) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
+        if (epilogue == TANH_GELU)
+            return layer(store([](int, int, Vec x) {
+                return x / (1.0f + N::exponential(-1.5957691216f * x * (1.0f + 0.044715f * x * x)));
+            }));
     }
     if constexpr (std::is_same_v<To, typename N::Residual>) {
         if (epilogue == ADD)
