@@ -1,5 +1,7 @@
 """Fused mixture of experts, for CPU inference."""
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class FusedMixtureOfExperts(nn.Module):
         second = mixer.weight2.detach().float() * gamma[:, None], mixer.bias2.detach().float() * gamma
         self.norm, self.activation = LaneNorm.of(norm), activation_of(mixer.act)
         # In lists: routing is in fp32, and packed weights are no parameters.
-        self.router = [mixer.router.float()]
+        self.router = [deepcopy(mixer.router).float().eval()]
         self.first = [pack_linear(*one, dtype) for one in zip(mixer.weight1, mixer.bias1, strict=True)]
         self.second = [pack_linear(*one, dtype) for one in zip(*second, strict=True)]
         del mixer.weight1, mixer.bias1, mixer.weight2, mixer.bias2
@@ -41,13 +43,14 @@ class FusedMixtureOfExperts(nn.Module):
         """Add the branch."""
         z = layer_norm(x, self.norm)
         routing, _ = self.router[0](z.float())
+        images, _, experts, places = routing.combine.shape
         dispatch = routing.dispatch.permute(2, 0, 3, 1)  # (E, B, P, N)
         token = dispatch.argmax(-1) + torch.arange(len(x))[:, None] * x.shape[1]  # an empty place gets any token
         rows = z.flatten(0, 1)[token.flatten(1)]  # (E, B P, C)
-        experts = zip(rows, self.first, self.second, strict=True)
-        outputs = torch.stack([mlp(own, one, two, activation=self.activation) for own, one, two in experts])
-        places = outputs.float().unflatten(1, (len(x), -1)).transpose(0, 1).flatten(1, 2)  # (B, E P, C)
-        return as_residual(torch.baddbmm(x.float(), routing.combine.flatten(2), places), x.dtype)
+        layers = zip(rows, self.first, self.second, strict=True)
+        outputs = torch.stack([mlp(own, one, two, activation=self.activation) for own, one, two in layers])
+        by_place = outputs.float().view(experts, images, places, x.shape[-1]).transpose(0, 1).flatten(1, 2)
+        return as_residual(torch.baddbmm(x.float(), routing.combine.flatten(2), by_place), x.dtype)  # (B, E P, C)
 
 
 def fuse_experts(

@@ -60,6 +60,7 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
         ((1, 1), (2, 4), 4)
     """
     checkpoint = read_source(source, variant)
+    _refuse_oblong(checkpoint, {})
     if checkpoint.stated in catalogue():
         _refuse_arguments(checkpoint, str(checkpoint.stated))
     found = detect(checkpoint.tensors, checkpoint.origin)
@@ -69,11 +70,7 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
     ours_whole = file is not None and file.name == TENSORS and is_model_folder(file.parent)
     if ours_whole and variant in (None, checkpoint.stated) and not fields:
         return LoadedModel(load_model(checkpoint.folder or ""), form.name, notes=checkpoint.notes)
-    if oblong := oblong_size(checkpoint.config, found.mapped.tensors):
-        raise DataError(
-            f"{checkpoint.origin} is of oblong images ({oblong}); architectures here take square ones.\n"
-            "Resize its position table in its own library, or train from weights of square images."
-        )
+    _refuse_oblong(checkpoint, found.mapped.tensors)
     if checkpoint.config.get("edits"):
         raise VitrailError(
             f"{checkpoint.origin} is a model with edits, which its folder describes as a whole.\n"
@@ -101,6 +98,15 @@ def from_checkpoint(source: Source, variant: str | None = None, **fields: Any) -
         model.preprocess = said.preprocess
     also = [n for n in names if n != name and differing_fields(ours, make_config(n)) == _own(ours, name)]
     return LoadedModel(model, form.name, also, [*checkpoint.notes, *said.notes, *notes])
+
+
+def _refuse_oblong(checkpoint: RawCheckpoint, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse models of oblong images, by the config or the tensors under our names."""
+    if oblong := oblong_size(checkpoint.config, tensors):
+        raise DataError(
+            f"{checkpoint.origin} is of oblong images ({oblong}); architectures here take square ones.\n"
+            "Resize its position table in its own library, or train from weights of square images."
+        )
 
 
 def _refuse_arguments(checkpoint: RawCheckpoint, variant: str) -> None:
