@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 import vitrail
 from vitrail.cli import main
 from vitrail.models import create_model
 from vitrail.text.learning import learn_characters, learn_vocabulary
+from vitrail.text.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,8 @@ def test_vocabularies_count_what_they_lack() -> None:
     assert characters.encode(["abc", "xay", ""]).unknown == (0, 2, 0)
     assert str(characters.encode(["xay"])) == "2 tokens are not in the vocabulary"
     assert learn_vocabulary(["abc"], 300).encode(["xay"]).unknown == (0,)  # of bytes, it lacks nothing
+    unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0), ("b", -1.0)], unk_id=0))  # its token has no name
+    assert Vocabulary(unigram.to_str()).encode(["ab", "xb", "xa"]).unknown == (0, 1, 1)
 
 
 def test_a_prompt_says_what_the_model_does_not_know(speaker: str, capsys: pytest.CaptureFixture[str]) -> None:

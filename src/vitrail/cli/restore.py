@@ -70,7 +70,7 @@ class RestoreVerb:
         return kind(model=model, inputs=self.inputs, weights=weights, device=self.device, **place, **shared).run()
 
     def _source(self) -> tuple[str, str | None]:
-        """Return the model and its checkpoint: an exported file is the model, a checkpoint says which one it is of."""
+        """Return the model and its checkpoint: an exported file is the model, a checkpoint determines its variant."""
         from vitrail.weights.from_checkpoint import from_checkpoint
 
         if self.model:
@@ -86,4 +86,4 @@ def _check_places(names: Sequence[str], out: Path) -> None:
     """Refuse a job whose results would be taken for inputs when it is started again."""
     for name in names:
         if out.resolve() in (Path(name).parent / "file").resolve().parents:
-            raise VitrailError(f"{name} lies in the output folder {out}. Choose another folder: --out FOLDER")
+            raise VitrailError(f"{name} is in the output folder {out}. Choose another folder: --out FOLDER")

@@ -23,19 +23,19 @@ def check_saved_files(names: Iterable[str], saved_name: Callable[[str], str], sa
 
     Args:
         names: the inputs.
-        saved_name: name of the files of an input, without what all inputs have in common.
+        saved_name: name of the files of an input, without the ending that all inputs share.
         save: folder of the files.
         root: folder that the subfolders of `save` are relative to.
 
     Raises:
-        VitrailError: two inputs have one file, an input lies where its file goes, or `save` is not writable.
+        VitrailError: two inputs have one file, an input is in the folder of its file, or `save` is not writable.
     """
     check_writable_folder(save)
     seen: dict[Path, str] = {}
     for name in names:
         folder = saved_folder(save, name, root)
         if folder.resolve() == Path(dirname(abspath(name))).resolve():
-            raise VitrailError(f"{name} lies in the folder of its result, {folder}. Choose another folder.")
+            raise VitrailError(f"{name} is in the folder of its result, {folder}. Choose another folder.")
         key = folder / saved_name(name)
         if seen.setdefault(key, name) != name:
             raise VitrailError(

@@ -20,12 +20,13 @@ from vitrail.shapes import Tokens
 
 EXPERT_SEATS: Seats = {"router": (TopExpertsRouter,), "act": (nn.GELU,)}
 EXPERT_PARAMETERS = ("weight1", "bias1", "weight2", "bias2")
+"""Own parameters of a mixture, which the fused operation reads."""
 
 
 class FusedMixtureOfExperts(nn.Module):
     """`x + scale(mixer(norm(x)))` for a sparse mixture of MLPs.
 
-    Tokens are gathered for each expert, whose MLP is one call; routing and the weighted sum are in fp32.
+    Tokens are gathered for each expert, and its MLP is one or two GEMM calls; routing and the weighted sum are in fp32.
     """
 
     def __init__(self, norm: nn.LayerNorm, mixer: MixtureOfExperts, scale: nn.Module, dtype: torch.dtype):

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -95,11 +96,12 @@ class Vocabulary(ModelInputs):
     def __reduce__(self) -> tuple[object, ...]:
         return Vocabulary, (self.to_json(),)
 
-    @property
+    @cached_property
     def unknown(self) -> int | None:
         """Id of the token of text outside the vocabulary; None without such a token."""
-        token = getattr(self._tokenizer.model, "unk_token", None)
-        return None if token is None else self._tokenizer.token_to_id(token)
+        model = json.loads(self._tokenizer.to_str())["model"]  # the library has no `unk_id` of a Unigram
+        token = model.get("unk_token")
+        return model.get("unk_id") if token is None else self._tokenizer.token_to_id(token)
 
     def has(self, token: str) -> bool:
         """Return whether it has a token."""
